@@ -1,0 +1,303 @@
+// What the fake provider can do with one request: correct answers and every way of going wrong.
+//
+// A script is a plain object `{ kind, ...options }`. Options shared by all kinds:
+//   frames            number of content deltas (10)             text      whole content, one delta per frame word
+//   prompt_tokens     reported usage (7)                        completion_tokens  reported usage (= frames)
+//   usage             present | absent | null | negative | absurd | text | late | with_finish | every (present)
+//   after             content frames sent before a fault (3); 0 = only the role frame; -1 = only the head
+//   how               fin | rst: how a cut closes the connection (fin)
+//   framing           chunked | length | close (chunked for streams, length for JSON)
+//   packets           frame | bytes | odd | pairs: how frames are laid into writes (frame)
+//   newline           "\r\n" for CRLF frames                    comments  true: `: comment` lines between frames
+//   huge              extra characters in each content delta    multibyte true: content of multi-byte characters
+//   hold, hold_after  name of a gate that the script waits at, and after how many content frames (0)
+//   hold_head         name of a gate awaited before the head
+//   status, retry_after, code, message    for `kind: "status"`
+
+const random_words = ['alpha', 'beta', 'gamma', 'delta', 'epsilon', 'zeta', 'eta', 'theta'];
+const wide_words = ['naïve', 'Größe', '東京', '🙂🚀', 'Ω≈ç', 'e\u0301'];
+
+export function words_of(o) {
+  if (o.text !== undefined) return o.text.match(/\s*\S+\s*/g) ?? [];
+  const source = o.multibyte ? wide_words : random_words;
+  const filler = o.huge ? 'x'.repeat(o.huge) : '';
+  return Array.from({ length: o.frames ?? 10 }, (_, i) => `${source[i % source.length]}${filler} `);
+}
+
+/** The usage object this script reports, or null when it reports none. */
+export function usage_of(o, words) {
+  const prompt = o.prompt_tokens ?? 7;
+  const completion = o.completion_tokens ?? words.length;
+  switch (o.usage ?? 'present') {
+    case 'absent': return undefined;
+    case 'null': return null;
+    case 'negative': return { prompt_tokens: prompt, completion_tokens: -5, total_tokens: prompt - 5 };
+    case 'absurd': return { prompt_tokens: prompt, completion_tokens: 1e15, total_tokens: 1e15 + prompt };
+    case 'text': return { prompt_tokens: `${prompt}`, completion_tokens: 'many', total_tokens: 'all' };
+    default:
+      return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion };
+  }
+}
+
+function chunk(x, choices, extra) {
+  return JSON.stringify({
+    id: x.record.id, object: 'chat.completion.chunk', created: 1700000000, model: x.record.model, choices,
+    ...extra,
+  });
+}
+
+const delta = (d, finish_reason = null) => [{ index: 0, delta: d, logprobs: null, finish_reason }];
+
+/** All frames of a correct stream: `{ kind: role|content|finish|usage|done|comment, bytes }`. */
+export function build_frames(x) {
+  const o = x.options;
+  const words = words_of(o);
+  const usage = usage_of(o, words);
+  const asked = x.record.include_usage || o.usage_unasked;
+  const newline = o.newline ?? '\n';
+  const frames = [];
+  const add = (kind, text) =>
+    frames.push({ kind, bytes: Buffer.from(`data: ${text}${newline}${newline}`) });
+  const extra = (i) => {
+    if (o.usage === 'every') return { usage: { prompt_tokens: 7, completion_tokens: i, total_tokens: 7 + i } };
+    return asked && o.usage_null_frames ? { usage: null } : {};
+  };
+  if (o.comments) frames.push({ kind: 'comment', bytes: Buffer.from(`: PROCESSING${newline}${newline}`) });
+  add('role', chunk(x, delta({ role: 'assistant', content: '' }), extra(0)));
+  words.forEach((word, i) => {
+    if (o.comments && i % 2 === 1) {
+      frames.push({ kind: 'comment', bytes: Buffer.from(`: keep-alive ${i}${newline}${newline}`) });
+    }
+    add('content', chunk(x, delta({ content: word }), extra(i + 1)));
+  });
+  const with_finish = o.usage === 'with_finish' ? { usage } : extra(words.length);
+  add('finish', chunk(x, delta({}, 'stop'), with_finish));
+  if (o.usage === 'with_finish') x.record.usage = usage;
+  else if (asked && usage !== undefined) {
+    add('usage', chunk(x, [], { usage }));
+    x.record.usage = usage;
+  }
+  add('done', '[DONE]');
+  return frames;
+}
+
+/** Lays frames into the writes that the script's `packets` option asks for. */
+export function* packets_of(frames, how) {
+  if (how === 'bytes') {
+    for (const f of frames) for (const byte of f.bytes) yield Buffer.of(byte);
+  } else if (how === 'odd') {
+    const all = Buffer.concat(frames.map((f) => f.bytes));
+    for (let at = 0; at < all.length; at += 37) yield all.subarray(at, at + 37);
+  } else if (how === 'pairs') {
+    for (let i = 0; i < frames.length; i += 2) yield Buffer.concat(frames.slice(i, i + 2).map((f) => f.bytes));
+  } else for (const f of frames) yield f.bytes;
+}
+
+const stream_head = { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache' };
+
+/** Frames up to the point of failure: head only, role only, or `after` content frames. */
+function frames_before_fault(frames, after) {
+  if (after < 0) return [];
+  let seen = 0;
+  const out = [];
+  for (const f of frames) {
+    if (f.kind === 'content' && seen === after) break;
+    if (f.kind === 'content') seen += 1;
+    if (f.kind === 'finish') break;
+    out.push(f);
+  }
+  return out;
+}
+
+async function send_frames(x, frames) {
+  const o = x.options;
+  let content = 0;
+  if (o.packets && o.packets !== 'frame') {
+    for (const packet of packets_of(frames, o.packets)) await x.write(packet);
+    return;
+  }
+  for (const f of frames) {
+    if (f.kind === 'content') {
+      if (o.hold && content === (o.hold_after ?? 0)) await x.gate(o.hold);
+      content += 1;
+    }
+    if (f.kind === 'usage' && o.usage === 'late') await x.gate(o.late ?? 'usage');
+    if (o.delay_ms && f.kind === 'content') await new Promise((r) => setTimeout(r, o.delay_ms));
+    await x.write(f.bytes, { trimmed: f.kind === 'usage' });
+    if (f.kind === 'content') x.record.content_frames += 1;
+  }
+}
+
+function completion_body(x) {
+  const words = words_of(x.options);
+  const usage = usage_of(x.options, words);
+  x.record.usage = usage ?? null;
+  return Buffer.from(JSON.stringify({
+    id: x.record.id, object: 'chat.completion', created: 1700000000, model: x.record.model,
+    choices: [{ index: 0, finish_reason: 'stop', logprobs: null,
+      message: { role: 'assistant', content: words.join('').trimEnd(), refusal: null } }],
+    ...(usage === undefined ? {} : { usage }),
+  }));
+}
+
+async function ok(x) {
+  if (x.options.hold_head) await x.gate(x.options.hold_head);
+  if (x.record.stream) {
+    await x.head(200, stream_head, { framing: x.options.framing ?? 'chunked', frames: true });
+    const frames = build_frames(x);
+    if (x.options.framing === 'length') x.declare(frames.reduce((n, f) => n + f.bytes.length, 0));
+    await send_frames(x, frames);
+    return x.end();
+  }
+  if (x.options.hold) await x.gate(x.options.hold);
+  const body = completion_body(x);
+  await x.head(200, { 'content-type': 'application/json' },
+    { framing: x.options.framing ?? 'length', length: body.length });
+  await x.write(body);
+  return x.end();
+}
+
+/** Sends the part of the answer before the fault. For JSON that is a head and half of the body. */
+async function partial(x, { in_frame = false } = {}) {
+  const after = x.options.after ?? 3;
+  if (!x.record.stream) {
+    const body = completion_body(x);
+    await x.head(200, { 'content-type': 'application/json' },
+      { framing: x.options.framing ?? 'length', length: body.length });
+    if (after >= 0) await x.write(body.subarray(0, Math.floor(body.length / 2)));
+    return;
+  }
+  await x.head(200, stream_head, { framing: x.options.framing ?? 'chunked' });
+  const frames = build_frames(x);
+  x.record.usage = null;
+  const before = frames_before_fault(frames, after);
+  await send_frames(x, before);
+  if (in_frame) {
+    const next = frames[before.length].bytes;
+    await x.write(next.subarray(0, Math.floor(next.length / 2)));
+  }
+}
+
+/** A whole stream up to and including one kind of frame. */
+async function through(x, last_kind) {
+  await x.head(200, stream_head, { framing: x.options.framing ?? 'chunked' });
+  const frames = build_frames(x);
+  if (last_kind !== 'usage') x.record.usage = null;
+  const last = frames.findLastIndex((f) => f.kind === last_kind);
+  await send_frames(x, frames.slice(0, last + 1));
+}
+
+async function send_status(x, status, code, headers = {}) {
+  const body = Buffer.from(JSON.stringify({
+    error: { message: x.options.message ?? `upstream says ${status}`, type: code, param: null, code },
+  }));
+  await x.head(status, { 'content-type': 'application/json', ...headers },
+    { framing: 'length', length: body.length });
+  await x.write(body);
+  return x.end();
+}
+
+export const scripts = {
+  ok,
+  async cut_before_head(x) { await x.cut(); },
+  async cut_mid_head(x) { await x.raw('HTTP/1.1 200 OK\r\ncontent-type: appli'); await x.cut(); },
+  async cut_after_head(x) { x.options.after = -1; await partial(x); await x.cut(); },
+  async cut_before_content(x) { x.options.after = 0; await partial(x); await x.cut(); },
+  async cut_mid_body(x) { await partial(x); await x.cut(); },
+  async cut_mid_frame(x) { await partial(x, { in_frame: true }); await x.cut(); },
+  async cut_after_finish(x) {
+    if (x.record.stream) await through(x, x.options.usage === 'present' ? 'usage' : 'finish');
+    else {
+      x.options.framing = 'chunked';
+      const body = completion_body(x);
+      await x.head(200, { 'content-type': 'application/json' }, { framing: 'chunked' });
+      await x.write(body);
+    }
+    await x.cut();
+  },
+  async end_without_done(x) { await through(x, 'finish'); await x.end(); },
+  async end_without_finish(x) { await partial(x); await x.end(); },
+  async stall_head(x) { await x.forever(); },
+  async stall_first(x) { x.options.after = -1; await partial(x); await x.forever(); },
+  async stall_before_content(x) { x.options.after = 0; await partial(x); await x.forever(); },
+  async stall_mid(x) { await partial(x); await x.forever(); },
+  async garbage_head(x) { await x.raw('\x00\x01SSH-2.0-not http at all\r\n\r\n'); await x.cut(); },
+  async garbage_version(x) { await x.raw('HTTP/9.9 200 OK\r\ncontent-length: 0\r\n\r\n'); await x.cut(); },
+  async garbage_json(x) {
+    const body = Buffer.from('{"id":"x","choices":[{"index":0,');
+    await x.head(200, { 'content-type': 'application/json' }, { framing: 'length', length: body.length });
+    await x.write(body);
+    await x.end();
+  },
+  async html(x) {
+    const body = Buffer.from('<html><body>It works!</body></html>');
+    await x.head(200, { 'content-type': 'text/html' }, { framing: 'length', length: body.length });
+    await x.write(body);
+    await x.end();
+  },
+  async garbage_frame(x) {
+    await partial(x);
+    await x.write(Buffer.from('data: {"id":"x","choi\n\n'));
+    await x.write(Buffer.from('data: [DONE]\n\n'));
+    await x.end();
+  },
+  async long_content_length(x) {
+    const body = completion_body(x);
+    await x.head(200, { 'content-type': 'application/json' }, { framing: 'length', length: body.length + 100 });
+    await x.write(body);
+    await x.cut();
+  },
+  async short_content_length(x) {
+    const body = completion_body(x);
+    await x.head(200, { 'content-type': 'application/json' }, { framing: 'length', length: body.length - 20 });
+    await x.raw(body);
+    await x.cut();
+  },
+  async two_content_lengths(x) {
+    await x.raw('HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello!');
+    await x.cut();
+  },
+  async bad_chunk(x) {
+    x.options.framing = 'chunked';
+    await partial(x);
+    await x.raw('zz\r\nhello\r\n0\r\n\r\n');
+    await x.cut();
+  },
+  async status(x) {
+    const status = Number(x.options.status ?? 500);
+    const headers = x.options.retry_after === undefined ? {} : { 'retry-after': `${x.options.retry_after}` };
+    await send_status(x, status, x.options.code ?? 'upstream_error', headers);
+  },
+  async error_event(x) {
+    if (!x.record.stream) {
+      const body = Buffer.from('{"error":{"message":"overloaded","type":"server_error","param":null,"code":null}}');
+      await x.head(200, { 'content-type': 'application/json' }, { framing: 'length', length: body.length });
+      await x.write(body);
+      return x.end();
+    }
+    await partial(x);
+    await x.write(Buffer.from(
+      'data: {"error":{"message":"overloaded","type":"server_error","param":null,"code":null}}\n\n'));
+    if (x.options.done) await x.write(Buffer.from('data: [DONE]\n\n'));
+    return x.end();
+  },
+  async error_first(x) { x.options.after = -1; await scripts.error_event(x); },
+  async empty_stream(x) {
+    await x.head(200, stream_head, { framing: 'chunked' });
+    await x.end();
+  },
+  async empty_body(x) {
+    await x.head(200, { 'content-type': 'application/json' }, { framing: 'length', length: 0 });
+    await x.end();
+  },
+  async done_only(x) {
+    await x.head(200, stream_head, { framing: 'chunked' });
+    await x.write(Buffer.from('data: [DONE]\n\n'));
+    await x.end();
+  },
+  async role_only(x) {
+    x.options.frames = 0;
+    x.options.text = undefined;
+    await ok(x);
+  },
+};
