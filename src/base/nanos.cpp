@@ -1,0 +1,65 @@
+#include "base/nanos.hpp"
+
+#include <limits>
+
+#include "base/check.hpp"
+
+namespace nebula {
+
+std::optional<Nanos> Nanos::parse(std::string_view text) {
+    bool negative = text.starts_with('-');
+    if (negative) text.remove_prefix(1);
+    std::int64_t whole = 0;
+    std::size_t i = 0;
+    for (; i < text.size() && text[i] >= '0' && text[i] <= '9'; ++i) {
+        whole = whole * 10 + (text[i] - '0');
+        if (whole > 9'200'000'000) return std::nullopt;
+    }
+    if (i == 0) return std::nullopt;
+    std::int64_t fraction = 0;
+    if (i < text.size()) {
+        if (text[i] != '.') return std::nullopt;
+        std::string_view digits = text.substr(i + 1);
+        if (digits.empty() || digits.size() > 9) return std::nullopt;
+        for (char c : digits) {
+            if (c < '0' || c > '9') return std::nullopt;
+            fraction = fraction * 10 + (c - '0');
+        }
+        for (std::size_t n = digits.size(); n < 9; ++n) fraction *= 10;
+    }
+    std::int64_t total = whole * per_credit + fraction;
+    return Nanos{negative ? -total : total};
+}
+
+std::string Nanos::text() const {
+    if (value == 0) return "0";
+    // Through unsigned, so that the smallest value has a magnitude.
+    auto magnitude = value < 0 ? 0 - static_cast<std::uint64_t>(value) : static_cast<std::uint64_t>(value);
+    std::string digits = std::to_string(magnitude % per_credit);
+    digits.insert(0, 9 - digits.size(), '0');
+    while (digits.size() > 4 && digits.back() == '0') digits.pop_back();
+    return (value < 0 ? "-" : "") + std::to_string(magnitude / per_credit) + "." + digits;
+}
+
+Nanos operator+(Nanos a, Nanos b) {
+    Nanos sum;
+    CHECK(!__builtin_add_overflow(a.value, b.value, &sum.value), "amounts are bounded far below 2^63");
+    return sum;
+}
+
+Nanos operator-(Nanos a, Nanos b) {
+    Nanos difference;
+    CHECK(!__builtin_sub_overflow(a.value, b.value, &difference.value), "amounts are bounded far below 2^63");
+    return difference;
+}
+
+Nanos round_up(MicroNanos amount) {
+    constexpr __int128 unit = 1'000'000;
+    __int128 whole = amount.value / unit;
+    if (amount.value > 0 && amount.value % unit != 0) ++whole;
+    constexpr std::int64_t largest = std::numeric_limits<std::int64_t>::max();
+    if (whole > largest) return Nanos{largest};
+    return Nanos{static_cast<std::int64_t>(whole)};
+}
+
+}  // namespace nebula

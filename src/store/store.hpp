@@ -1,0 +1,196 @@
+#pragma once
+// SQL behind one interface over SQLite and PostgreSQL. Statements are written once, with $1, $2 … parameters (both
+// engines accept them), and a second text only where the engines differ. Nothing here knows a table of any module.
+//
+// Transactions are plain functions of a Tx&, run start to finish on a database thread: nothing suspends while a
+// connection is held. Returning a value commits; returning an Error or throwing rolls back.
+//   auto found = co_await db.in_tx([id](Tx& tx) -> Result<Account> { … });
+
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "async/async.hpp"
+#include "async/blocking_pool.hpp"
+#include "base/metrics.hpp"
+#include "base/result.hpp"
+#include "base/settings.hpp"
+#include "store/migrations.hpp"
+
+namespace nebula::store {
+
+enum class Engine { sqlite, postgres };
+
+/// The database is gone, full or broken; caught at request, job and start-up boundaries.
+class DbError : public std::runtime_error {
+   public:
+    using std::runtime_error::runtime_error;
+};
+/// A UNIQUE or PRIMARY KEY constraint refused the row. The transaction is lost: return or rethrow.
+class UniqueViolation : public DbError {
+   public:
+    using DbError::DbError;
+};
+
+/// A named statement; the name appears in errors, traces and slow-query logs.
+struct Sql {
+    const char* name;
+    const char* text;
+    const char* postgres = nullptr;  // where PostgreSQL needs another text
+};
+
+struct Blob {
+    std::string_view bytes;
+};
+/// A bound value; text and blobs must live until the call returns.
+using Param = std::variant<std::nullptr_t, std::int64_t, std::string_view, Blob>;
+
+/// The current row of a query; views are valid inside the callback only. Columns count from 0.
+class Row {
+   public:
+    virtual ~Row() = default;
+    virtual bool is_null(int column) const = 0;
+    virtual std::int64_t i64(int column) const = 0;  // throws DbError when it is not a whole number
+    virtual std::string_view text(int column) const = 0;
+    virtual std::string_view blob(int column) const = 0;
+};
+
+class Tx {
+   public:
+    virtual ~Tx() = default;
+    virtual Engine engine() const = 0;
+    /// Rows changed. Throws UniqueViolation or DbError.
+    virtual std::int64_t exec(const Sql& sql, std::span<const Param> params) = 0;
+    virtual void query(const Sql& sql, std::span<const Param> params,
+                       const std::function<void(const Row&)>& each) = 0;
+    /// The same statement for many rows: `values` holds rows × per_row parameters. One prepared statement in a loop on
+    /// SQLite, one pipeline on PostgreSQL. Returns rows changed in total.
+    virtual std::int64_t exec_many(const Sql& sql, std::size_t per_row, std::span<const Param> values) = 0;
+
+    std::int64_t exec(const Sql& sql, std::initializer_list<Param> params = {}) {
+        return exec(sql, std::span(params.begin(), params.size()));
+    }
+    void query(const Sql& sql, std::initializer_list<Param> params, const std::function<void(const Row&)>& each) {
+        query(sql, std::span(params.begin(), params.size()), each);
+    }
+    /// True when there was a row; calls back for the first.
+    bool one(const Sql& sql, std::initializer_list<Param> params, const std::function<void(const Row&)>& first);
+};
+
+struct StoreSettings {
+    std::string url = "sqlite:./data/nebula.db";
+    std::int64_t connections_max = 8;
+    std::chrono::milliseconds statement_timeout{30'000};
+    void describe(settings::Visitor& v);
+};
+
+/// Exclusive ownership of the database by one serving process, released on destruction or death of the process.
+/// SQLite: a lock on <file>.lock; PostgreSQL: a session advisory lock.
+class Ownership {
+   public:
+    virtual ~Ownership() = default;
+    /// False once the lock is lost (PostgreSQL connection gone): the owner must stop admitting.
+    virtual bool held() const = 0;
+};
+
+class Db {
+   public:
+    /// Opens (SQLite: creates, WAL, synchronous=FULL, foreign keys) and checks the connection.
+    /// Errors: Code::invalid_request for a bad URL, Code::internal when it cannot be reached.
+    static Result<std::unique_ptr<Db>> open(const StoreSettings& settings, metrics::Registry& metrics);
+    virtual ~Db() = default;
+
+    virtual Engine engine() const = 0;
+    /// Null when another process holds it.
+    virtual std::unique_ptr<Ownership> try_own() = 0;
+
+    /// Applies what is missing, in order of number, each step in its own transaction. Refuses a schema newer than
+    /// `all` and an applied step whose text changed. Returns how many were applied.
+    Result<int> migrate(std::span<const Migration> all);
+
+    /// On the calling thread: for start-up, the command line, the committer's own thread and tests.
+    template <class F>
+    auto in_tx_blocking(F work) -> std::invoke_result_t<F&, Tx&>;
+    /// On a database thread; resumes where it was awaited. Code::overloaded when the queue is full.
+    /// DbError is turned into Code::internal with the text in `detail`.
+    template <class F>
+    auto in_tx(F work) -> Async<std::invoke_result_t<F&, Tx&>>;
+    /// Like in_tx, read only: on SQLite it does not wait for the writer.
+    template <class F>
+    auto read(F work) -> Async<std::invoke_result_t<F&, Tx&>>;
+    template <class F>
+    auto read_blocking(F work) -> std::invoke_result_t<F&, Tx&>;
+
+   protected:
+    explicit Db(std::size_t threads) : pool_(threads, 4096) {}
+    enum class Mode { write, read };
+    /// BEGIN, work, then COMMIT when it returned true, else ROLLBACK; ROLLBACK and rethrow on an exception.
+    virtual void transaction(Mode mode, const std::function<bool(Tx&)>& work) = 0;
+
+   private:
+    template <class F>
+    auto run(Mode mode, F& work) -> std::invoke_result_t<F&, Tx&>;
+    BlockingPool pool_;
+};
+
+template <class F>
+auto Db::run(Mode mode, F& work) -> std::invoke_result_t<F&, Tx&> {
+    using R = std::invoke_result_t<F&, Tx&>;
+    std::optional<R> result;
+    transaction(mode, [&](Tx& tx) {
+        result.emplace(work(tx));
+        return result->has_value();
+    });
+    return std::move(*result);
+}
+
+template <class F>
+auto Db::in_tx_blocking(F work) -> std::invoke_result_t<F&, Tx&> {
+    return run(Mode::write, work);
+}
+template <class F>
+auto Db::read_blocking(F work) -> std::invoke_result_t<F&, Tx&> {
+    return run(Mode::read, work);
+}
+
+namespace detail {
+/// Code::internal with the text of the exception in `detail`.
+Error db_error(const std::exception& e);
+}  // namespace detail
+
+template <class F>
+auto Db::in_tx(F work) -> Async<std::invoke_result_t<F&, Tx&>> {
+    using R = std::invoke_result_t<F&, Tx&>;
+    auto job = [this, work = std::move(work)]() mutable -> R {
+        try {
+            return run(Mode::write, work);
+        } catch (const DbError& e) {
+            return fail(detail::db_error(e));
+        }
+    };
+    co_return co_await pool_.run(std::move(job));
+}
+
+template <class F>
+auto Db::read(F work) -> Async<std::invoke_result_t<F&, Tx&>> {
+    using R = std::invoke_result_t<F&, Tx&>;
+    auto job = [this, work = std::move(work)]() mutable -> R {
+        try {
+            return run(Mode::read, work);
+        } catch (const DbError& e) {
+            return fail(detail::db_error(e));
+        }
+    };
+    co_return co_await pool_.run(std::move(job));
+}
+
+}  // namespace nebula::store
