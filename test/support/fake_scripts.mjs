@@ -8,7 +8,7 @@
 //   how               fin | rst: how a cut closes the connection (fin)
 //   framing           chunked | length | close (chunked for streams, length for JSON)
 //   packets           frame | bytes | odd | pairs: how frames are laid into writes (frame)
-//   newline           "\r\n" for CRLF frames                    comments  true: `: comment` lines between frames
+//   crlf              true: lines end in CR LF                 comments  true: `: comment` lines between frames
 //   huge              extra characters in each content delta    multibyte true: content of multi-byte characters
 //   hold, hold_after  name of a gate that the script waits at, and after how many content frames (0)
 //   hold_head         name of a gate awaited before the head
@@ -54,7 +54,7 @@ export function build_frames(x) {
   const words = words_of(o);
   const usage = usage_of(o, words);
   const asked = x.record.include_usage || o.usage_unasked;
-  const newline = o.newline ?? '\n';
+  const newline = o.crlf ? '\r\n' : '\n';
   const frames = [];
   const add = (kind, text) =>
     frames.push({ kind, bytes: Buffer.from(`data: ${text}${newline}${newline}`) });

@@ -1,0 +1,12 @@
+// A response that a client has received whole is billed exactly once, whatever is killed when.
+
+import { test } from 'node:test';
+import { engines } from '../support/nebula.mjs';
+import { kill_rounds } from '../support/kill_rounds.mjs';
+
+for (const engine of engines) {
+  test(`kill −9 under load, five times, ${engine}`, async (t) => {
+    const { calls, delivered } = await kill_rounds(engine, { rounds: 5 });
+    t.diagnostic(`${calls} calls, ${delivered} delivered whole`);
+  });
+}
