@@ -57,6 +57,10 @@ class ChunkDecoder {
    private:
     enum class Phase : std::uint8_t { size, extension, size_lf, data, data_cr, data_lf, trailer_start, trailer, trailer_lf,
                                       end_lf, done, bad };
+    Phase after(char c);
+    Phase after_size_char(char c);
+    Phase after_trailer_char(char c);
+
     Phase phase_ = Phase::size;
     std::uint64_t left_ = 0;       // of the current chunk
     std::uint32_t digits_ = 0;     // of the current size line
