@@ -55,6 +55,7 @@ class Visitor {
     template <class Item>
     void list(const Field& about, std::vector<Item>& items) {
         auto add = [&items, this](bool fresh, std::size_t index) {
+            if (fresh && index == 0) items.clear();  // the file's list replaces the default one whole
             if (fresh) items.emplace_back();
             items[index].describe(*this);
         };
@@ -89,10 +90,13 @@ struct Tombstone {
 using Describe = std::function<void(Visitor&)>;
 
 /// Reads TOML text into what `describe` describes, then applies environment variables: NEBULA_<SECTION>_<NAME> in upper
-/// case for plain sections (lists have none). Returns every problem; unknown names are problems.
+/// case for plain sections (lists have none; a list of texts is comma separated). Returns every problem, in the order of
+/// lines; unknown names are problems. Calls `describe` twice: nothing is written unless everything is right, so a
+/// describe() must not depend on the values it reads. Durations reach up to ten years.
 std::vector<Problem> load(std::string_view toml_text, const Describe& describe,
                           const std::vector<Tombstone>& tombstones = {});
-/// Every setting with its value (secrets as ***), default comment, environment name and help, as TOML.
-std::string explain(const Describe& describe);
+/// Every setting with its value (secrets as ***), default comment, environment name and help, as TOML that load() takes.
+/// `defaults` describes a never loaded object; without it the values of `describe` count as the defaults.
+std::string explain(const Describe& describe, const Describe& defaults = {});
 
 }  // namespace nebula::settings
