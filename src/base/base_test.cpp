@@ -27,12 +27,34 @@ TEST(Nanos, ParsesDecimalTextExactly) {
         std::optional<std::int64_t> expected;
     };
     const Row rows[] = {
-        {"0", 0}, {"10", 10'000'000'000}, {"0.20", 200'000'000}, {"-3.5", -3'500'000'000},
-        {"0.000000001", 1}, {"-0.000000001", -1}, {"007", 7'000'000'000}, {"-0", 0},
-        {"9200000000", 9'200'000'000'000'000'000}, {"9200000000.999999999", 9'200'000'000'999'999'999},
-        {"9200000001", {}}, {"99999999999999999999", {}}, {"0.0000000001", {}}, {"", {}}, {"-", {}}, {".5", {}},
-        {"5.", {}}, {"+1", {}}, {" 1", {}}, {"1 ", {}}, {"1e3", {}}, {"1,5", {}}, {"--1", {}}, {"1.2.3", {}},
-        {"0x1", {}}, {"1_000", {}}, {"1.-5", {}}, {"NaN", {}},
+        {"0", 0},
+        {"10", 10'000'000'000},
+        {"0.20", 200'000'000},
+        {"-3.5", -3'500'000'000},
+        {"0.000000001", 1},
+        {"-0.000000001", -1},
+        {"007", 7'000'000'000},
+        {"-0", 0},
+        {"9200000000", 9'200'000'000'000'000'000},
+        {"9200000000.999999999", 9'200'000'000'999'999'999},
+        {"9200000001", {}},
+        {"99999999999999999999", {}},
+        {"0.0000000001", {}},
+        {"", {}},
+        {"-", {}},
+        {".5", {}},
+        {"5.", {}},
+        {"+1", {}},
+        {" 1", {}},
+        {"1 ", {}},
+        {"1e3", {}},
+        {"1,5", {}},
+        {"--1", {}},
+        {"1.2.3", {}},
+        {"0x1", {}},
+        {"1_000", {}},
+        {"1.-5", {}},
+        {"NaN", {}},
     };
     for (const Row& row : rows) {
         auto parsed = Nanos::parse(row.text);
@@ -48,8 +70,14 @@ TEST(Nanos, PrintsExactlyAndReadsBack) {
         const char* text;
     };
     const Row rows[] = {
-        {0, "0"}, {9'994'000'000, "9.9940"}, {123'456, "0.000123456"}, {-3'500'000'000, "-3.5000"},
-        {1, "0.000000001"}, {-1, "-0.000000001"}, {10'000'000'000, "10.0000"}, {123'450'000, "0.12345"},
+        {0, "0"},
+        {9'994'000'000, "9.9940"},
+        {123'456, "0.000123456"},
+        {-3'500'000'000, "-3.5000"},
+        {1, "0.000000001"},
+        {-1, "-0.000000001"},
+        {10'000'000'000, "10.0000"},
+        {123'450'000, "0.12345"},
     };
     for (const Row& row : rows) {
         EXPECT_EQ(Nanos{row.value}.text(), row.text);
@@ -104,10 +132,11 @@ TEST(Ids, RoundTripAndKeepTheirOrder) {
 // Ids arrive in paths: everything that is not exactly one of ours is refused.
 TEST(Ids, RefuseMalformedText) {
     std::string good = AccountId{12345}.text();
-    for (const std::string& bad : {std::string(), good + "0", good.substr(0, good.size() - 1), "key" + good.substr(3),
-                                   "acc-" + good.substr(4), "acc_" + std::string(13, 'u'), "acc_8" + good.substr(5),
-                                   "acc_" + std::string(13, 'z'), "ACC" + good.substr(3),
-                                   "acc_" + std::string(12, '0') + "A", std::string("acc_\0 00000000000", 17)})
+    for (const std::string& bad :
+         {std::string(), good + "0", good.substr(0, good.size() - 1), "key" + good.substr(3),
+          "acc-" + good.substr(4), "acc_" + std::string(13, 'u'), "acc_8" + good.substr(5),
+          "acc_" + std::string(13, 'z'), "ACC" + good.substr(3), "acc_" + std::string(12, '0') + "A",
+          std::string("acc_\0 00000000000", 17)})
         EXPECT_FALSE(AccountId::parse(bad)) << bad;
 }
 
@@ -134,12 +163,16 @@ TEST(Text, EscapesControlsAndReplacesInvalidUtf8) {
         const char* expected;
     };
     const Row rows[] = {
-        {"plain", R"("plain")"}, {"a\"b\\c", R"("a\"b\\c")"}, {"\n\r\t", R"("\n\r\t")"},
-        {std::string_view("\0\x1f\x7f", 3), R"("\u0000\u001f\u007f")"}, {"ä€😀", "\"ä€😀\""},
-        {"\xff", "\"\xEF\xBF\xBD\""}, {"\xC3", "\"\xEF\xBF\xBD\""},                  // cut
-        {"\xC0\x80", "\"\xEF\xBF\xBD\xEF\xBF\xBD\""},                                // overlong
-        {"\xE0\x80\x80", "\"\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\""},                // overlong
-        {"\xED\xA0\x80", "\"\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\""},                // surrogate
+        {"plain", R"("plain")"},
+        {"a\"b\\c", R"("a\"b\\c")"},
+        {"\n\r\t", R"("\n\r\t")"},
+        {std::string_view("\0\x1f\x7f", 3), R"("\u0000\u001f\u007f")"},
+        {"ä€😀", "\"ä€😀\""},
+        {"\xff", "\"\xEF\xBF\xBD\""},
+        {"\xC3", "\"\xEF\xBF\xBD\""},                                                  // cut
+        {"\xC0\x80", "\"\xEF\xBF\xBD\xEF\xBF\xBD\""},                                  // overlong
+        {"\xE0\x80\x80", "\"\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\""},                  // overlong
+        {"\xED\xA0\x80", "\"\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\""},                  // surrogate
         {"\xF4\x90\x80\x80", "\"\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\""},  // beyond U+10FFFF
         {"\xC3(", "\"\xEF\xBF\xBD(\""},
     };
@@ -154,7 +187,8 @@ TEST(Text, SplitsTrimsAndParses) {
     EXPECT_TRUE(equals_ignore_case("Content-Type", "content-tYPE"));
     EXPECT_FALSE(equals_ignore_case("a", "ab"));
     EXPECT_EQ(parse_int<int>("-12"), -12);
-    for (const char* bad : {"", " 1", "1 ", "+1", "1.0", "99999999999", "0x1"}) EXPECT_FALSE(parse_int<int>(bad));
+    for (const char* bad : {"", " 1", "1 ", "+1", "1.0", "99999999999", "0x1"})
+        EXPECT_FALSE(parse_int<int>(bad));
 }
 
 // The scraper reads exactly this form; a histogram's buckets are cumulative.
@@ -178,7 +212,8 @@ TEST(Metrics, PrintPrometheusText) {
     EXPECT_THAT(text, testing::HasSubstr("nebula_seconds_bucket{le=\"100.000000\"} 2\n"
                                          "nebula_seconds_bucket{le=\"+Inf\"} 3\n"
                                          "nebula_seconds_sum 200.000201\nnebula_seconds_count 3\n"));
-    EXPECT_EQ(&registry.gauge("nebula_open", "", {{"name", "a\"b"}}), &registry.gauge("nebula_open", "", {{"name", "a\"b"}}));
+    EXPECT_EQ(&registry.gauge("nebula_open", "", {{"name", "a\"b"}}),
+              &registry.gauge("nebula_open", "", {{"name", "a\"b"}}));
 }
 
 std::vector<std::string>& captured_lines() {
@@ -187,7 +222,7 @@ std::vector<std::string>& captured_lines() {
 }
 
 class LogTest : public testing::Test {
-   protected:
+ protected:
     LogTest() {
         captured_lines().clear();
         log::set_sink_for_test([](std::string_view line) { captured_lines().emplace_back(line); });
@@ -200,11 +235,13 @@ class LogTest : public testing::Test {
 
 // Every line must be one JSON object whatever the values hold.
 TEST_F(LogTest, WritesOneJsonObjectPerLine) {
-    LOG_INFO("thing \"done\"", {"text", "a\nb"}, {"count", 3}, {"is_set", true}, {"long", std::string(2000, 'x')});
+    LOG_INFO("thing \"done\"", {"text", "a\nb"}, {"count", 3}, {"is_set", true},
+             {"long", std::string(2000, 'x')});
     LOG_DEBUG("invisible");
     ASSERT_EQ(captured_lines().size(), 1u);
     const std::string& line = captured_lines()[0];
-    EXPECT_THAT(line, testing::MatchesRegex(R"(\{"time":"[0-9T:.-]+Z","level":"info","message":"thing .*\})"));
+    EXPECT_THAT(line,
+                testing::MatchesRegex(R"(\{"time":"[0-9T:.-]+Z","level":"info","message":"thing .*\})"));
     EXPECT_THAT(line, testing::HasSubstr(R"("text":"a\nb","count":3,"is_set":true,"long":"xxx)"));
     EXPECT_LT(line.size(), 700u);
     EXPECT_EQ(line.find('\n'), std::string::npos);
@@ -224,7 +261,8 @@ TEST_F(LogTest, LimitsOneCallSite) {
 
 // Wrong digests would lock every key out; published vectors pin them.
 TEST(Crypto, GivesKnownAnswers) {
-    EXPECT_EQ(to_hex(sha256("abc").bytes), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    EXPECT_EQ(to_hex(sha256("abc").bytes),
+              "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     EXPECT_EQ(to_hex(sha256("").bytes), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     EXPECT_EQ(crc32("123456789"), 0xCBF43926u);
     EXPECT_TRUE(constant_time_equal("same", "same"));

@@ -24,16 +24,24 @@ std::size_t line_of(const toml::source_region& region) { return region.begin.lin
 
 const char* type_word(const toml::node& node) {
     switch (node.type()) {
-        case toml::node_type::none: return "nothing";
-        case toml::node_type::table: return "a section";
-        case toml::node_type::array: return "a list";
-        case toml::node_type::string: return "text";
-        case toml::node_type::integer: return "a whole number";
-        case toml::node_type::floating_point: return "a number with a fraction";
-        case toml::node_type::boolean: return "true or false";
+        case toml::node_type::none:
+            return "nothing";
+        case toml::node_type::table:
+            return "a section";
+        case toml::node_type::array:
+            return "a list";
+        case toml::node_type::string:
+            return "text";
+        case toml::node_type::integer:
+            return "a whole number";
+        case toml::node_type::floating_point:
+            return "a number with a fraction";
+        case toml::node_type::boolean:
+            return "true or false";
         case toml::node_type::date:
         case toml::node_type::time:
-        case toml::node_type::date_time: return "a date or time";
+        case toml::node_type::date_time:
+            return "a date or time";
     }
     return "something else";
 }
@@ -74,7 +82,7 @@ struct Source {
 };
 
 class Loader final : public Visitor {
-   public:
+ public:
     Loader(const toml::table& root, const std::vector<Tombstone>& tombstones, bool applies)
         : tombstones_(tombstones), applies_(applies) {
         scopes_.push_back({.table = &root, .path = "", .plain_path = "", .environment = "NEBULA"});
@@ -132,7 +140,8 @@ class Loader final : public Visitor {
             if (!text) return std::nullopt;
             auto amount = Nanos::parse(*text);
             if (!amount) {
-                problem(from.line, from.name + " must be a decimal number with at most 9 fraction digits, not " +
+                problem(from.line, from.name +
+                                       " must be a decimal number with at most 9 fraction digits, not " +
                                        json_string(*text));
             } else if (amount->value < about.min || amount->value > about.max) {
                 problem(from.line, from.name + " must be between " + Nanos{about.min}.text() + " and " +
@@ -143,10 +152,11 @@ class Loader final : public Visitor {
         });
     }
     void field(const Field& about, std::vector<std::string>& value) override {
-        read<std::vector<std::string>>(about, value, [&](const Source& from) { return as_texts(about, from); });
+        read<std::vector<std::string>>(about, value,
+                                       [&](const Source& from) { return as_texts(about, from); });
     }
 
-   protected:
+ protected:
     void visit_section(const Field& about, const std::function<void()>& inner) override {
         Scope& outer = scopes_.back();
         outer.known.emplace_back(about.name);
@@ -171,11 +181,12 @@ class Loader final : public Visitor {
         }
         const toml::array* array = node->as_array();
         if (array == nullptr) {
-            problem(line_of(node->source()), path + " must be a list of sections, [[" + path + "]], not " +
-                                                 type_word(*node));
+            problem(line_of(node->source()),
+                    path + " must be a list of sections, [[" + path + "]], not " + type_word(*node));
             return;
         }
-        if (about.required && array->empty()) problem(line_of(node->source()), path + " needs at least one entry");
+        if (about.required && array->empty())
+            problem(line_of(node->source()), path + " needs at least one entry");
         std::size_t index = 0;
         for (const toml::node& element : *array) {
             Scope scope = inner_scope(about.name);
@@ -193,7 +204,7 @@ class Loader final : public Visitor {
         }
     }
 
-   private:
+ private:
     struct Scope {
         const toml::table* table = nullptr;
         std::string path;         // as in problems: "provider[2]"
@@ -231,13 +242,14 @@ class Loader final : public Visitor {
             std::size_t line = line_of(key.source()) != 0 ? line_of(key.source()) : line_of(node.source());
             auto removed = std::ranges::find(tombstones_, prefix + std::string(name), &Tombstone::name);
             if (removed != tombstones_.end()) {
-                problem(line, prefix + std::string(name) + " is no longer a setting: " + std::string(removed->instead));
+                problem(line, prefix + std::string(name) +
+                                  " is no longer a setting: " + std::string(removed->instead));
                 continue;
             }
             bool is_section = node.is_table() || node.is_array_of_tables();
             std::string within = scope.path.empty() ? "" : scope.path + ".";
-            std::string message =
-                std::string(is_section ? "unknown section " : "unknown setting ") + within + std::string(name);
+            std::string message = std::string(is_section ? "unknown section " : "unknown setting ") + within +
+                                  std::string(name);
             std::string_view near = nearest(scope, name);
             if (!near.empty()) message += "; did you mean " + within + std::string(near) + "?";
             problem(line, std::move(message));
@@ -272,8 +284,8 @@ class Loader final : public Visitor {
         std::string variable = inner_scope(about.name).environment;
         const char* text = variable.empty() ? nullptr : std::getenv(variable.c_str());
         if (text != nullptr) {
-            std::optional<T> read_value = convert(
-                Source{.node = nullptr, .text = text, .name = path + " (environment " + variable + ")", .line = 0});
+            std::optional<T> read_value = convert(Source{
+                .node = nullptr, .text = text, .name = path + " (environment " + variable + ")", .line = 0});
             if (read_value && applies_) value = std::move(*read_value);
         }
         if (node == nullptr && text == nullptr && about.required) problem(scope.line, path + " is missing");
@@ -339,7 +351,8 @@ class Loader final : public Visitor {
 
     bool check_word(const Field& about, const std::string& text, const Source& from) {
         if (about.one_of.empty() || std::ranges::find(about.one_of, text) != about.one_of.end()) return true;
-        problem(from.line, from.name + " must be one of " + join(about.one_of) + ", not " + json_string(text));
+        problem(from.line,
+                from.name + " must be one of " + join(about.one_of) + ", not " + json_string(text));
         return false;
     }
 

@@ -28,11 +28,13 @@ struct Node {
 };
 
 class Collector final : public Visitor {
-   public:
+ public:
     Collector() { stack_.push_back({.path = "", .help = "", .environment = "NEBULA"}); }
     Node take() { return std::move(stack_.back()); }
 
-    void field(const Field& about, std::string& value) override { add(about, json_string(value), words(about)); }
+    void field(const Field& about, std::string& value) override {
+        add(about, json_string(value), words(about));
+    }
     void field(const Field& about, bool& value) override { add(about, value ? "true" : "false", ""); }
     void field(const Field& about, std::int64_t& value) override {
         add(about, std::to_string(value), range(about));
@@ -51,14 +53,16 @@ class Collector final : public Visitor {
         add(about, "[" + list + "]", words(about));
     }
 
-   protected:
+ protected:
     void visit_section(const Field& about, const std::function<void()>& inner) override {
         const Node& outer = stack_.back();
         std::string name = join(outer.path, about.name);
-        std::string variable = outer.environment.empty() ? "" : outer.environment + "_" + to_upper(about.name);
+        std::string variable =
+            outer.environment.empty() ? "" : outer.environment + "_" + to_upper(about.name);
         descend({.path = name, .help = std::string(about.help), .environment = variable}, inner);
     }
-    void visit_list(const Field& about, std::size_t existing, const std::function<void(bool, std::size_t)>& item,
+    void visit_list(const Field& about, std::size_t existing,
+                    const std::function<void(bool, std::size_t)>& item,
                     const std::function<void()>& describe_sample) override {
         std::string name = join(stack_.back().path, about.name);
         Node node{.path = name, .help = std::string(about.help), .environment = "", .is_item = true};
@@ -67,7 +71,7 @@ class Collector final : public Visitor {
         if (existing == 0) descend(node, describe_sample);
     }
 
-   private:
+ private:
     static std::string join(const std::string& path, std::string_view name) {
         return path.empty() ? std::string(name) : path + "." + std::string(name);
     }
@@ -78,7 +82,8 @@ class Collector final : public Visitor {
     }
     static std::string words(const Field& about) {
         std::string out;
-        for (std::string_view word : about.one_of) out += (out.empty() ? "one of " : ", ") + std::string(word);
+        for (std::string_view word : about.one_of)
+            out += (out.empty() ? "one of " : ", ") + std::string(word);
         return out.empty() ? out : out + "; ";
     }
     static std::string range(const Field& about) {
@@ -100,14 +105,15 @@ class Collector final : public Visitor {
         if (about.required) notes += "required; ";
         if (!node.environment.empty()) notes += "env " + node.environment + "_" + to_upper(about.name) + "; ";
         notes += about.apply == Apply::live ? "applies on SIGHUP" : "applies at the next start";
-        node.entries.push_back({std::string(about.name), std::string(about.help), std::move(notes),
-                                std::move(value), false});
+        node.entries.push_back(
+            {std::string(about.name), std::string(about.help), std::move(notes), std::move(value), false});
     }
 
     std::vector<Node> stack_;
 };
 
-// "http.listen" → printed default; items of a list share one name, so the first one (a sample) speaks for all.
+// "http.listen" → printed default; items of a list share one name, so the first one (a sample) speaks for
+// all.
 using Defaults = std::map<std::string, std::string>;
 
 void collect_defaults(const Node& node, Defaults& defaults) {

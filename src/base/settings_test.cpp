@@ -74,11 +74,11 @@ Loaded load_text(std::string_view text, const std::vector<Tombstone>& tombstones
 }
 
 class ScopedEnv {
-   public:
+ public:
     ScopedEnv(const char* name, const char* value) : name_(name) { ::setenv(name, value, 1); }
     ~ScopedEnv() { ::unsetenv(name_); }
 
-   private:
+ private:
     const char* name_;
 };
 
@@ -140,19 +140,21 @@ routes = [{ provider = "p", wieght = 2 }]
 id = ""
 routes = 3
 )");
-    EXPECT_THAT(loaded.problems, testing::ElementsAre(
-        "2: unknown setting http.listn; did you mean http.listen?",
-        "3: http.threads must be between 1 and 64, not 99",
-        "4: http.timeout must be a whole number of milliseconds, not text",
-        "5: http.is_open must be true or false, not text",
-        "6: http.mode must be one of fast, safe, not \"slow\"",
-        "7: http.origins[2] must be text, not a whole number",
-        "8: unknown section htp; did you mean http?",
-        "9: model[1].id is missing",
-        "10: model[1].price must be a decimal number in quotes, as \"0.20\", not a number with a fraction",
-        "11: unknown setting model[1].routes[1].wieght; did you mean model[1].routes[1].weight?",
-        "13: model[2].id must not be empty",
-        "14: model[2].routes must be a list of sections, [[model[2].routes]], not a whole number"));
+    EXPECT_THAT(
+        loaded.problems,
+        testing::ElementsAre(
+            "2: unknown setting http.listn; did you mean http.listen?",
+            "3: http.threads must be between 1 and 64, not 99",
+            "4: http.timeout must be a whole number of milliseconds, not text",
+            "5: http.is_open must be true or false, not text",
+            "6: http.mode must be one of fast, safe, not \"slow\"",
+            "7: http.origins[2] must be text, not a whole number",
+            "8: unknown section htp; did you mean http?", "9: model[1].id is missing",
+            "10: model[1].price must be a decimal number in quotes, as \"0.20\", not a number with a "
+            "fraction",
+            "11: unknown setting model[1].routes[1].wieght; did you mean model[1].routes[1].weight?",
+            "13: model[2].id must not be empty",
+            "14: model[2].routes must be a list of sections, [[model[2].routes]], not a whole number"));
     EXPECT_EQ(loaded.values.http.threads, 2);
     EXPECT_TRUE(loaded.values.models.empty());
 }
@@ -214,9 +216,10 @@ TEST(Settings, TakesTheEnvironmentOverTheFile) {
     EXPECT_EQ(loaded.values.http.tls.cert, "e.pem");
 
     ScopedEnv wrong("NEBULA_HTTP_THREADS", "many");
-    EXPECT_THAT(load_text("").problems,
-                testing::ElementsAre("0: http.threads (environment NEBULA_HTTP_THREADS) must be a whole number, "
-                                     "not \"many\""));
+    EXPECT_THAT(
+        load_text("").problems,
+        testing::ElementsAre("0: http.threads (environment NEBULA_HTTP_THREADS) must be a whole number, "
+                             "not \"many\""));
 }
 
 // What explain prints is the sample file: it must load back to the same values and never show a secret.
@@ -227,7 +230,8 @@ TEST(Settings, ExplainsInTomlThatLoadsBack) {
     values.http.timeout = milliseconds(7);
     values.models.push_back({"m/1", Nanos{1}, {{"p", 4}}});
     Everything fresh;
-    std::string text = explain([&](Visitor& v) { values.describe(v); }, [&](Visitor& v) { fresh.describe(v); });
+    std::string text =
+        explain([&](Visitor& v) { values.describe(v); }, [&](Visitor& v) { fresh.describe(v); });
     EXPECT_THAT(text, testing::Not(testing::HasSubstr("hidden-thing")));
     EXPECT_THAT(text, testing::HasSubstr("# token = \"***\"\n"));
     EXPECT_THAT(text, testing::HasSubstr("# Threads.\n#   default 2; 1 to 64; env NEBULA_HTTP_THREADS; "
