@@ -68,3 +68,20 @@ for (const engine of engines) {
     } finally { await s.close(); }
   });
 }
+
+for (const engine of engines) {
+  test(`holds ten times the charge: a balance for 60 still pays for exactly 60 of 300 concurrent calls, ${engine}`, async () => {
+    const s = await stage({ engine, models: [exact] });
+    try {
+      // Each call might use 100 tokens and uses 10. Nobody is refused while the balance could still pay for one.
+      const k = 60;
+      const account = await s.server.account('wide holds', { credit: dollars(call_price * BigInt(k)) });
+      const statuses = (await Promise.all(Array.from({ length: 300 }, () => s.server.chat({ key: account.key, model: 'exact',
+        within_ms: 60000, body: { max_tokens: 100 }, content: 'fake:ok frames=10' })))).map((a) => a.status);
+      assert.equal(statuses.filter((x) => x === 200).length, k);
+      assert.equal(statuses.filter((x) => x === 402).length, 300 - k);
+      assert.equal(await s.server.settled(account.id), 0n);
+      await s.server.verify_ledger();
+    } finally { await s.close(); }
+  });
+}
