@@ -34,19 +34,26 @@ struct WriteResult {
 
 class Connection {
    public:
-    /// Takes over a connected, non-blocking descriptor. `tls` null = plain.
+    /// Takes over a connected, non-blocking descriptor, on `thread`. TCP_NODELAY is set here.
     static std::unique_ptr<Connection> adopt(IoThread& thread, int fd);
+    /// The same while connect() is in progress: once writable() ended, connect_error() tells how it went (0 = connected).
+    static std::unique_ptr<Connection> adopt_connecting(IoThread& thread, int fd);
+    int connect_error();
     ~Connection();  // closes
 
     /// Server side handshake; await before reading. Client side: with SNI and verification of `host`.
     Async<Io> tls_accept(ssl_ctx_st* context);
     Async<Result<void>> tls_connect(ssl_ctx_st* context, std::string host);
 
+    /// A socket known to be empty (or full) answers would_block without a system call: loop on readable(), writable().
     ReadResult try_read(std::span<char> into);
-    /// Plain: one sendmsg of all pieces (MSG_NOSIGNAL). TLS: pieces joined into records.
+    /// Plain: one sendmsg of all pieces (MSG_NOSIGNAL). TLS: pieces joined into records; after would_block the next
+    /// call must begin with the same bytes.
     WriteResult try_write(std::span<const iovec> pieces);
 
     /// `Io status = co_await connection.readable();` No frame is allocated. A pending TLS record counts as readable.
+    /// May end without anything to read: try_read then answers would_block. One waiter per direction. Cancelled and timed
+    /// out win over ready, also when the wait had not begun.
     struct Wait {
         Connection& connection;
         bool for_write;
@@ -68,17 +75,20 @@ class Connection {
 
     int fd() const;
     IoThread& thread();
-    std::string remote_ip() const;
+    std::string remote_ip() const;  // empty on unix sockets
     bool is_tls() const;
+    bool tls_resumed() const;       // the handshake was an abbreviated one
     /// Something arrived or the peer closed while we were not reading (a pooled connection is then unusable).
     bool has_pending_input();
+    /// The cheap half of it, without a system call: false = nothing was seen to arrive since the last read.
+    bool maybe_input() const;
     void shutdown_write();
     /// SO_LINGER 0: the peer sees a reset rather than a clean end. Before destruction.
     void reset_on_close();
 
-   private:
-    friend struct Impl;
     struct Impl;
+
+   private:
     explicit Connection(std::unique_ptr<Impl> impl);
     std::unique_ptr<Impl> impl_;
 };
