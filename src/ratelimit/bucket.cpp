@@ -1,0 +1,52 @@
+#include "ratelimit/bucket.hpp"
+
+#include <algorithm>
+#include <limits>
+
+namespace nebula::ratelimit {
+
+void Window::advance(std::int64_t from_second, std::int64_t to_second) {
+    if (sum_ == 0) return;
+    if (to_second - from_second >= seconds) {
+        slots_.fill(0);
+        sum_ = 0;
+        return;
+    }
+    for (std::int64_t s = from_second + 1 - seconds; s <= to_second - seconds; ++s) {
+        sum_ -= slots_[at(s)];
+        slots_[at(s)] = 0;
+    }
+}
+
+void Window::add(std::int64_t second, std::int64_t amount) {
+    std::uint32_t& slot = slots_[at(second)];
+    std::int64_t room = std::numeric_limits<std::uint32_t>::max() - static_cast<std::int64_t>(slot);
+    auto added = static_cast<std::uint32_t>(std::min(amount, room));
+    slot += added;
+    sum_ += added;
+}
+
+void Window::give_back(std::int64_t first, std::int64_t last, std::int64_t amount) {
+    std::int64_t step = first <= last ? 1 : -1;
+    for (std::int64_t s = first; amount > 0 && sum_ > 0; s += step) {
+        std::uint32_t& slot = slots_[at(s)];
+        auto back = static_cast<std::uint32_t>(std::min<std::int64_t>(amount, slot));
+        slot -= back;
+        sum_ -= back;
+        amount -= back;
+        if (s == last) return;
+    }
+}
+
+std::int64_t Window::ms_until_at_most(std::int64_t wanted, std::int64_t now_ms) const {
+    std::int64_t left = sum();
+    if (left <= wanted) return 0;
+    std::int64_t now_second = now_ms / 1000;
+    for (std::int64_t s = now_second + 1 - seconds; s <= now_second; ++s) {
+        left -= slots_[at(s)];
+        if (left <= wanted) return (s + seconds) * 1000 - now_ms;
+    }
+    return seconds * 1000;
+}
+
+}  // namespace nebula::ratelimit
