@@ -6,7 +6,9 @@ BlockingPool::BlockingPool(std::size_t threads, std::size_t queue_max) : queue_m
     for (std::size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { work_loop(); });
 }
 
-BlockingPool::~BlockingPool() {
+BlockingPool::~BlockingPool() { stop(); }
+
+void BlockingPool::stop() {
     {
         std::lock_guard lock(mutex_);
         stopping_ = true;

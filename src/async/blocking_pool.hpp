@@ -21,7 +21,9 @@ namespace nebula {
 class BlockingPool {
    public:
     BlockingPool(std::size_t threads, std::size_t queue_max);
-    ~BlockingPool();  // finishes what is queued
+    ~BlockingPool();  // stop()
+    /// Refuses new work, finishes what is queued and joins the threads. Not from one of them.
+    void stop();
 
     /// Runs `work` (returning a Result) on a pool thread and resumes where it was awaited. A full queue answers
     /// Code::overloaded without running it. `work` is moved into the coroutine: capture values.

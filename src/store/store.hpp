@@ -3,9 +3,15 @@
 // engines accept them), and a second text only where the engines differ. Nothing here knows a table of any module.
 //
 // Transactions are plain functions of a Tx&, run start to finish on a database thread: nothing suspends while a
-// connection is held. Returning a value commits; returning an Error or throwing rolls back.
-//   auto found = co_await db.in_tx([id](Tx& tx) -> Result<Account> { … });
+// connection is held. Returning a value commits; returning an Error or throwing rolls back. Never start one inside
+// another: it would wait for the connection that the outer one holds.
+//   auto work = [id](Tx& tx) -> Result<Account> { … };
+//   auto found = co_await db.in_tx(std::move(work));
+//
+// Isolation: SQLite runs write transactions one after the other. PostgreSQL uses READ COMMITTED: read-modify-write
+// needs a row lock (SELECT … FOR UPDATE in the PostgreSQL text) or one UPDATE that does it all.
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
@@ -51,7 +57,8 @@ struct Sql {
 struct Blob {
     std::string_view bytes;
 };
-/// A bound value; text and blobs must live until the call returns.
+/// A bound value; text and blobs must live until the call returns. Text is UTF-8 without NUL. A whole number is a BIGINT
+/// for PostgreSQL. The number of values must be that of the statement's parameters.
 using Param = std::variant<std::nullptr_t, std::int64_t, std::string_view, Blob>;
 
 /// The current row of a query; views are valid inside the callback only. Columns count from 0.
@@ -59,7 +66,7 @@ class Row {
    public:
     virtual ~Row() = default;
     virtual bool is_null(int column) const = 0;
-    virtual std::int64_t i64(int column) const = 0;  // throws DbError when it is not a whole number
+    virtual std::int64_t i64(int column) const = 0;  // throws DbError when it is not a whole number (or null)
     virtual std::string_view text(int column) const = 0;
     virtual std::string_view blob(int column) const = 0;
 };
@@ -68,13 +75,16 @@ class Tx {
    public:
     virtual ~Tx() = default;
     virtual Engine engine() const = 0;
-    /// Rows changed. Throws UniqueViolation or DbError.
+    /// Rows changed. Throws UniqueViolation or DbError; after either the transaction can only be rolled back.
     virtual std::int64_t exec(const Sql& sql, std::span<const Param> params) = 0;
+    /// PostgreSQL holds the whole result in memory: page through what may be large.
     virtual void query(const Sql& sql, std::span<const Param> params,
                        const std::function<void(const Row&)>& each) = 0;
     /// The same statement for many rows: `values` holds rows × per_row parameters. One prepared statement in a loop on
     /// SQLite, one pipeline on PostgreSQL. Returns rows changed in total.
     virtual std::int64_t exec_many(const Sql& sql, std::size_t per_row, std::span<const Param> values) = 0;
+    /// Several statements separated by ';', without parameters: schema changes and tests.
+    virtual void script(const Sql& sql) = 0;
 
     std::int64_t exec(const Sql& sql, std::initializer_list<Param> params = {}) {
         return exec(sql, std::span(params.begin(), params.size()));
@@ -88,7 +98,8 @@ class Tx {
 
 struct StoreSettings {
     std::string url = "sqlite:./data/nebula.db";
-    std::int64_t connections_max = 8;
+    std::int64_t connections_max = 8;  // PostgreSQL; SQLite: one writer and at most 4 readers
+    std::int64_t queue_max = 4096;     // transactions waiting for a database thread, then Code::overloaded
     std::chrono::milliseconds statement_timeout{30'000};
     void describe(settings::Visitor& v);
 };
@@ -100,6 +111,9 @@ class Ownership {
     virtual ~Ownership() = default;
     /// False once the lock is lost (PostgreSQL connection gone): the owner must stop admitting.
     virtual bool held() const = 0;
+    /// Asks the server whether the lock is still there, and answers held(). Blocks: call it every few seconds from a
+    /// thread that may.
+    virtual bool ping() { return held(); }
 };
 
 class Db {
@@ -110,7 +124,7 @@ class Db {
     virtual ~Db() = default;
 
     virtual Engine engine() const = 0;
-    /// Null when another process holds it.
+    /// Null when another process holds it. Throws DbError when the database cannot be asked.
     virtual std::unique_ptr<Ownership> try_own() = 0;
 
     /// Applies what is missing, in order of number, each step in its own transaction. Refuses a schema newer than
@@ -131,15 +145,23 @@ class Db {
     auto read_blocking(F work) -> std::invoke_result_t<F&, Tx&>;
 
    protected:
-    explicit Db(std::size_t threads) : pool_(threads, 4096) {}
     enum class Mode { write, read };
+    /// `read_threads` 0: reads share the threads of the writes.
+    Db(std::size_t write_threads, std::size_t read_threads, std::size_t queue_max, metrics::Registry& metrics);
+    /// Finishes what is queued. Engines call it first in their destructor, while their connections still live.
+    void stop_threads();
     /// BEGIN, work, then COMMIT when it returned true, else ROLLBACK; ROLLBACK and rethrow on an exception.
     virtual void transaction(Mode mode, const std::function<bool(Tx&)>& work) = 0;
 
    private:
     template <class F>
     auto run(Mode mode, F& work) -> std::invoke_result_t<F&, Tx&>;
-    BlockingPool pool_;
+    BlockingPool& pool(Mode mode) { return mode == Mode::read && read_pool_ ? *read_pool_ : *write_pool_; }
+
+    struct QueueGauge;
+    std::unique_ptr<BlockingPool> write_pool_;
+    std::unique_ptr<BlockingPool> read_pool_;
+    std::shared_ptr<QueueGauge> queue_gauge_;
 };
 
 template <class F>
@@ -177,7 +199,7 @@ auto Db::in_tx(F work) -> Async<std::invoke_result_t<F&, Tx&>> {
             return fail(detail::db_error(e));
         }
     };
-    co_return co_await pool_.run(std::move(job));
+    co_return co_await pool(Mode::write).run(std::move(job));
 }
 
 template <class F>
@@ -190,7 +212,7 @@ auto Db::read(F work) -> Async<std::invoke_result_t<F&, Tx&>> {
             return fail(detail::db_error(e));
         }
     };
-    co_return co_await pool_.run(std::move(job));
+    co_return co_await pool(Mode::read).run(std::move(job));
 }
 
 }  // namespace nebula::store
