@@ -1,0 +1,90 @@
+#pragma once
+// State of one chat request on its way through the nine steps. Lives in the handler's coroutine, on one I/O thread.
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "accounts/accounts.hpp"
+#include "billing/billing.hpp"
+#include "catalog/catalog.hpp"
+#include "gateway/chat_request.hpp"
+#include "gateway/completion.hpp"
+#include "http/client.hpp"
+#include "http/http.hpp"
+#include "ratelimit/ratelimit.hpp"
+
+namespace nebula::gateway {
+
+/// Counters of one model; looked up once per request.
+struct ModelMetrics {
+    metrics::Counter& completed;
+    metrics::Counter& refused;          // by us, after the model was known: limits, balance
+    metrics::Counter& upstream_failed;
+    metrics::Counter& client_left;
+    metrics::Counter& input_tokens;
+    metrics::Counter& output_tokens;
+    metrics::Counter& usage_estimated;
+    metrics::Counter& usage_refused;
+    metrics::Counter& fallbacks;
+    metrics::Histogram& latency;
+    metrics::Histogram& first_token;
+};
+
+struct Call {
+    explicit Call(http::Exchange& the_exchange) : exchange(the_exchange) {}
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+
+    http::Exchange& exchange;
+    Ticks deadline{};
+    http::CancelToken cancel;
+    bool is_client_gone = false;
+
+    // Known after admission.
+    std::shared_ptr<const accounts::Key> key;  // null: governance is off
+    std::shared_ptr<const catalog::Model> model;
+    ModelMetrics* metrics = nullptr;
+    std::string_view body;
+    ChatRequest request;
+    UsageBounds bounds;
+    std::optional<std::int64_t> output_cap;  // set when the balance pays for less than asked
+    billing::Hold hold;
+    ratelimit::Check checks[4];
+    std::size_t check_count = 0;
+    std::int64_t rate_tokens = 0;  // taken from the token limits so far
+
+    // Known after forwarding.
+    const catalog::Provider* provider = nullptr;  // the one that answers
+    ReportedUsage usage;
+    std::size_t content_bytes = 0;
+    std::int64_t content_events = 0;
+    std::int64_t first_token_us = 0;
+    Error error;  // of the last attempt
+
+    catalog::Disconnect disconnect() const { return model->disconnect; }
+    /// Tokens of the prompt if nobody tells: 4 bytes each.
+    std::int64_t likely_prompt() const {
+        return std::max<std::int64_t>(1, static_cast<std::int64_t>(request.prompt_bytes / 4));
+    }
+};
+
+/// How a relayed stream ended.
+struct StreamEnd {
+    enum class Kind {
+        done,         // [DONE] seen (or a clean end after a finish reason); `last_event` is still to be sent
+        failed,       // `error` says why; Exchange::has_begun() whether the client has content already
+        client_left,
+    } kind = Kind::failed;
+    std::string last_event = {};
+    Error error = {};
+};
+
+/// Passes the upstream's events to the client until the stream ends, reading usage beside it. Nothing is sent before
+/// the first content, so that another route can still be tried. `content_type` is the upstream's.
+Async<StreamEnd> relay_stream(Call& call, http::ClientResponse& upstream, std::string content_type,
+                              const Clock& clock);
+
+}  // namespace nebula::gateway

@@ -1,0 +1,130 @@
+#include "gateway/chat.hpp"
+
+#include "base/log.hpp"
+
+namespace nebula::gateway {
+namespace {
+
+// Ends watching for the client when the handler leaves, however it leaves.
+class Watch {
+   public:
+    Watch(Call& call) : exchange_(call.exchange) {
+        exchange_.on_gone([&call] {
+            call.is_client_gone = true;
+            if (!call.model || call.model->disconnect != catalog::Disconnect::drain) call.cancel.cancel();
+        });
+    }
+    ~Watch() { exchange_.on_gone({}); }
+    Watch(const Watch&) = delete;
+    Watch& operator=(const Watch&) = delete;
+
+   private:
+    http::Exchange& exchange_;
+};
+
+}  // namespace
+
+Chat::Chat(const GatewaySettings& settings, Services services)
+    : settings_(settings),
+      services_(services),
+      upstreams_(services.metrics),
+      unauthenticated_(services.metrics.counter("nebula_unauthenticated_total", "Requests without a valid key.")),
+      rate_limited_(services.metrics.counter("nebula_rate_limited_total", "Requests refused by a rate limit.")),
+      unpaid_(services.metrics.counter("nebula_payment_required_total", "Requests that the balance did not pay for.")) {}
+
+Chat::~Chat() {
+    background_.close();
+    background_.wait();
+}
+
+Async<void> Chat::handle(http::Exchange& exchange) {
+    Call call(exchange);
+    call.deadline = services_.clock.ticks() + settings_.request_timeout;
+    auto admitted = co_await admit(call);
+    if (!admitted) {
+        co_await exchange.respond_error(std::move(admitted.error()));
+        co_return;
+    }
+    Watch watch(call);
+    co_await forward(call);
+    auto took = services_.clock.ticks() - exchange.started();
+    call.metrics->latency.observe_us(std::chrono::duration_cast<std::chrono::microseconds>(took).count());
+}
+
+Async<Result<void>> Chat::settle(Call& call, billing::Outcome outcome) {
+    ModelMetrics& metrics = *call.metrics;
+    billing::TokenUsage usage = call.usage.usage;
+    bool is_estimated = call.usage.state != ReportedUsage::State::good;
+    if (call.usage.state == ReportedUsage::State::refused) metrics.usage_refused.add();
+    if (is_estimated) {
+        usage = {call.likely_prompt(), 0, estimate_tokens(call.content_bytes, call.content_events)};
+        metrics.usage_estimated.add();
+    }
+    metrics.input_tokens.add(static_cast<std::uint64_t>(usage.input));
+    metrics.output_tokens.add(static_cast<std::uint64_t>(usage.output));
+    if (call.first_token_us > 0) metrics.first_token.observe_us(call.first_token_us);
+    if (!call.key) co_return Result<void>();
+    if (call.check_count > 0)
+        services_.limiter.correct(call.checks, call.check_count, usage.input + usage.output - call.rate_tokens);
+
+    auto took = services_.clock.ticks() - call.exchange.started();
+    billing::UsageRecord record;
+    record.id = call.exchange.id();
+    record.account = call.key->account;
+    record.key = call.key->id;
+    record.model = call.model->id;
+    record.provider = call.provider->name;
+    record.usage = usage;
+    record.prices = call.model->prices;
+    record.is_estimated = is_estimated;
+    record.is_streamed = call.request.stream;
+    record.outcome = outcome;
+    record.latency_us = std::chrono::duration_cast<std::chrono::microseconds>(took).count();
+    record.started_at = services_.clock.now() - std::chrono::microseconds(record.latency_us);
+    record.first_token_us = call.first_token_us;
+    auto settled = co_await services_.billing.settle(std::move(call.hold), std::move(record));
+    if (!settled) {
+        LOG_ERROR("settlement failed", {"request", call.exchange.id().text()}, {"detail", settled.error().detail});
+        co_return fail(std::move(settled.error()));
+    }
+    co_return Result<void>();
+}
+
+ModelMetrics& Chat::metrics_of(const std::string& model) {
+    {
+        std::shared_lock lock(metrics_mutex_);
+        auto found = model_metrics_.find(model);
+        if (found != model_metrics_.end()) return *found->second;
+    }
+    std::unique_lock lock(metrics_mutex_);
+    auto& slot = model_metrics_[model];
+    if (slot) return *slot;
+    metrics::Registry& registry = services_.metrics;
+    auto requests = [&](const char* outcome) -> metrics::Counter& {
+        return registry.counter("nebula_requests_total", "Chat requests by model and outcome.",
+                                {{"model", model}, {"outcome", outcome}});
+    };
+    auto tokens = [&](const char* direction) -> metrics::Counter& {
+        return registry.counter("nebula_tokens_total", "Tokens by model and direction.",
+                                {{"model", model}, {"direction", direction}});
+    };
+    metrics::Labels label{{"model", model}};
+    slot.reset(new ModelMetrics{
+        .completed = requests("completed"),
+        .refused = requests("refused"),
+        .upstream_failed = requests("upstream_failed"),
+        .client_left = requests("client_left"),
+        .input_tokens = tokens("input"),
+        .output_tokens = tokens("output"),
+        .usage_estimated = registry.counter("nebula_usage_estimated_total",
+                                            "Requests metered by a local estimate.", label),
+        .usage_refused = registry.counter("nebula_usage_refused_total",
+                                          "Usage reports of providers that cannot be true.", label),
+        .fallbacks = registry.counter("nebula_fallbacks_total", "Attempts at a further route.", label),
+        .latency = registry.histogram("nebula_request_seconds", "Whole request.", label),
+        .first_token = registry.histogram("nebula_first_token_seconds", "Request to first content.", label),
+    });
+    return *slot;
+}
+
+}  // namespace nebula::gateway

@@ -1,0 +1,64 @@
+#pragma once
+// The chat endpoint: architecture's nine steps in order.
+
+#include <map>
+#include <memory>
+#include <shared_mutex>
+#include <string>
+
+#include "async/task_group.hpp"
+#include "gateway/call.hpp"
+#include "gateway/gateway.hpp"
+#include "gateway/upstreams.hpp"
+
+namespace nebula::gateway {
+
+class Chat {
+   public:
+    Chat(const GatewaySettings& settings, Services services);
+    ~Chat();
+
+    Async<void> handle(http::Exchange& exchange);
+    /// The key of the request; null without error when governance is off.
+    Async<Result<std::shared_ptr<const accounts::Key>>> authenticate(http::Exchange& exchange);
+
+   private:
+    enum class Attempt { answered, try_next };
+
+    // Steps 2 to 5: chat_admit.cpp
+    Async<Result<void>> admit(Call& call);
+    Result<void> take_rate(Call& call);
+    Async<Result<void>> take_hold(Call& call);
+    Result<void> check_ip(http::Exchange& exchange);
+
+    // Steps 6 and 7: chat_forward.cpp
+    Async<void> forward(Call& call);
+    Async<Attempt> attempt(Call& call, const catalog::Route& route);
+    Async<Attempt> answer_json(Call& call, http::ClientResponse& upstream, const catalog::Provider& provider,
+                               Upstream& state);
+    Async<Attempt> answer_stream(Call& call, std::unique_ptr<http::ClientResponse> upstream,
+                                 const catalog::Provider& provider, Upstream& state);
+    Async<Attempt> answer_refusal(Call& call, http::ClientResponse& upstream, Upstream& state);
+    Async<Result<std::unique_ptr<http::ClientResponse>>> send(Call& call, const catalog::Route& route,
+                                                              const http::Origin& origin, std::string path);
+    Async<void> break_stream(Call& call, Error error);
+    Async<void> finish_stream(Call& call, std::string last_event);
+    Async<void> read_rest(std::unique_ptr<http::ClientResponse> upstream);
+
+    // Steps 8 and 9.
+    Async<Result<void>> settle(Call& call, billing::Outcome outcome);
+
+    ModelMetrics& metrics_of(const std::string& model);
+
+    const GatewaySettings& settings_;
+    Services services_;
+    Upstreams upstreams_;
+    std::shared_mutex metrics_mutex_;
+    std::map<std::string, std::unique_ptr<ModelMetrics>, std::less<>> model_metrics_;
+    metrics::Counter& unauthenticated_;
+    metrics::Counter& rate_limited_;
+    metrics::Counter& unpaid_;
+    TaskGroup background_{"gateway"};
+};
+
+}  // namespace nebula::gateway

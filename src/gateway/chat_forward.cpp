@@ -1,0 +1,286 @@
+// Steps 6 to 9 of a request: route, forward, settle, and only then the last byte.
+#include <array>
+
+#include "base/log.hpp"
+#include "base/text.hpp"
+#include "gateway/chat.hpp"
+
+namespace nebula::gateway {
+namespace {
+
+constexpr std::size_t refusal_bytes_max = 64 * 1024;
+
+Error upstream_error(const char* message, std::string detail, int status = 0) {
+    return {.code = Code::upstream_failed,
+            .message = message,
+            .detail = std::move(detail),
+            .upstream_status = status};
+}
+
+// Seconds of a retry-after header; dates and nonsense count as unknown.
+int retry_after_ms(const http::ClientResponse& upstream) {
+    auto value = upstream.header("retry-after");
+    if (!value) return 0;
+    auto seconds = parse_int<int>(trim(*value));
+    return seconds && *seconds > 0 && *seconds <= 3600 ? *seconds * 1000 : 0;
+}
+
+// The upstream's refusals that concern this request and not the provider: passed on as they are.
+bool is_about_the_request(int status) { return status == 400 || status == 413 || status == 415 || status == 422; }
+
+const char* failure_word(const Error& error) {
+    if (error.code == Code::timeout) return "timeout";
+    if (error.upstream_status >= 500) return "status_5xx";
+    if (error.upstream_status != 0) return "status";
+    return error.detail.starts_with("connect") ? "connect" : "broken";
+}
+
+bool is_event_stream(const http::ClientResponse& upstream) {
+    auto type = upstream.header("content-type");
+    return type && to_lower(type->substr(0, 17)) == "text/event-stream";
+}
+
+std::string request_headers(const catalog::Provider& provider, bool stream) {
+    std::string headers = "content-type: application/json\r\nuser-agent: nebula/" NEBULA_VERSION "\r\n";
+    headers += stream ? "accept: text/event-stream\r\n" : "accept: application/json\r\n";
+    if (!provider.api_key.empty()) headers += "authorization: Bearer " + provider.api_key.reveal() + "\r\n";
+    return headers;
+}
+
+std::string error_event(const Error& error, RequestId request) {
+    return "data: " + openai_error(error, request).body + "\n\n";
+}
+
+}  // namespace
+
+Async<void> Chat::forward(Call& call) {
+    std::uint64_t random = call.exchange.id().value;
+    auto routes = order_routes(*call.model, random);
+    call.error = {.code = Code::upstream_failed, .message = "no provider of this model is available now"};
+    std::int64_t attempts = 0;
+    for (const catalog::Route* route : routes) {
+        if (call.is_client_gone || attempts >= settings_.attempts_max) break;
+        if (services_.clock.ticks() >= call.deadline) break;
+        if (attempts++ > 0) call.metrics->fallbacks.add();
+        Attempt result = co_await attempt(call, *route);
+        if (result == Attempt::answered) co_return;
+    }
+    if (call.is_client_gone) {
+        call.metrics->client_left.add();
+        call.exchange.abort("");
+        co_return;
+    }
+    call.metrics->upstream_failed.add();
+    // The token estimate is given back; the request itself stays counted.
+    if (call.check_count > 0) services_.limiter.correct(call.checks, call.check_count, -call.rate_tokens);
+    LOG_WARN("no provider answered", {"request", call.exchange.id().text()}, {"model", call.model->id},
+             {"code", code_name(call.error.code)}, {"detail", call.error.detail},
+             {"upstream_status", call.error.upstream_status});
+    co_await call.exchange.respond_error(call.error);
+}
+
+Async<Chat::Attempt> Chat::attempt(Call& call, const catalog::Route& route) {
+    const catalog::Provider& provider = *route.provider;
+    Upstream& state = upstreams_.of(provider.name);
+    Ticks now = services_.clock.ticks();
+    if (!state.may_try(now)) co_return Attempt::try_next;
+    Slot slot(state, provider.concurrency_max);
+    if (!slot) {
+        call.error = {.code = Code::overloaded, .message = "the provider is at its concurrency limit", .retry_after_ms = 1000};
+        co_return Attempt::try_next;
+    }
+
+    runtime::RunnerLease lease;
+    http::Origin origin = provider.origin;
+    std::string path = provider.path + "/chat/completions";
+    if (provider.is_runtime) {
+        if (services_.runtime == nullptr) co_return Attempt::try_next;
+        auto acquired = co_await services_.runtime->acquire(route.upstream_model, call.deadline);
+        if (!acquired) {
+            call.error = std::move(acquired.error());
+            co_return Attempt::try_next;
+        }
+        lease = std::move(*acquired);
+        origin = lease.origin();
+        path = "/v1/chat/completions";
+    }
+
+    auto response = co_await send(call, route, origin, std::move(path));
+    if (!response) {
+        call.error = std::move(response.error());
+        if (call.error.code != Code::cancelled)
+            state.failed(provider, services_.clock.ticks(), failure_word(call.error));
+        co_return Attempt::try_next;
+    }
+    auto waited = services_.clock.ticks() - now;
+    state.observe(std::chrono::duration_cast<std::chrono::microseconds>(waited).count());
+    http::ClientResponse& upstream = **response;
+    call.provider = &provider;
+    int status = upstream.status();
+    if (status >= 200 && status < 300) {
+        if (!call.request.stream) co_return co_await answer_json(call, upstream, provider, state);
+        co_return co_await answer_stream(call, std::move(*response), provider, state);
+    }
+    if (is_about_the_request(status)) co_return co_await answer_refusal(call, upstream, state);
+    if (status == 429) {
+        state.answered();
+        int wait = retry_after_ms(upstream);
+        call.error = {.code = Code::rate_limited,
+                      .message = "the provider of this model is rate limited; try again later",
+                      .param = "requests",
+                      .retry_after_ms = wait > 0 ? wait : 1000,
+                      .upstream_status = status};
+        co_return Attempt::try_next;
+    }
+    call.error = upstream_error("the provider of this model failed", "status " + std::to_string(status), status);
+    if (status >= 500 || status == 408)
+        state.failed(provider, services_.clock.ticks(), failure_word(call.error));
+    else
+        state.answered();  // our key or our model name is wrong there: no reason to stop trying others' models
+    co_return Attempt::try_next;
+}
+
+Async<Result<std::unique_ptr<http::ClientResponse>>> Chat::send(Call& call, const catalog::Route& route,
+                                                                const http::Origin& origin, std::string path) {
+    Edits edits;
+    edits.upstream_model = route.upstream_model;
+    edits.ask_for_usage = call.request.stream && call.key != nullptr;
+    edits.output_cap = call.output_cap;
+    EditedBody edited = edit_chat_request(call.body, call.request, edits);
+
+    http::ClientRequest request;
+    request.method = http::Method::post;
+    request.path = std::move(path);
+    request.headers = request_headers(*route.provider, call.request.stream);
+    request.body_pieces = edited.pieces;
+    request.timeouts = route.provider->timeouts;
+    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(call.deadline - services_.clock.ticks());
+    request.timeouts.total = std::min(request.timeouts.total, left);
+    co_return co_await services_.client.send(origin, std::move(request), &call.cancel);
+}
+
+Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstream, const catalog::Provider& provider,
+                                       Upstream& state) {
+    auto body = co_await upstream.read_all(static_cast<std::size_t>(settings_.answer_bytes_max));
+    if (!body) {
+        call.error = std::move(body.error());
+        if (call.error.code != Code::cancelled)
+            state.failed(provider, services_.clock.ticks(), failure_word(call.error));
+        co_return Attempt::try_next;
+    }
+    Completion answer = read_answer(*body, call.bounds);
+    if (answer.kind != Completion::Kind::chunk) {
+        call.error = upstream_error("the provider sent an invalid answer", "not a chat completion");
+        state.failed(provider, services_.clock.ticks(), "malformed");
+        co_return Attempt::try_next;
+    }
+    state.succeeded();
+    call.usage = answer.usage;
+    call.content_bytes = answer.content_bytes;
+    call.content_events = 1;
+    if (call.is_client_gone && call.disconnect() != catalog::Disconnect::drain) co_return Attempt::try_next;
+    auto settled = co_await settle(call, call.is_client_gone ? billing::Outcome::client_left
+                                                             : billing::Outcome::completed);
+    if (!settled) {
+        co_await call.exchange.respond_error(std::move(settled.error()));
+        co_return Attempt::answered;
+    }
+    call.metrics->completed.add();
+    std::string_view type = upstream.header("content-type").value_or("application/json");
+    co_await call.exchange.respond(200, type, *body);
+    co_return Attempt::answered;
+}
+
+// The provider refuses the request itself: its words are for the client, no other provider would do better.
+Async<Chat::Attempt> Chat::answer_refusal(Call& call, http::ClientResponse& upstream, Upstream& state) {
+    int status = upstream.status();
+    state.answered();
+    std::string type(upstream.header("content-type").value_or("application/json"));
+    auto body = co_await upstream.read_all(refusal_bytes_max);
+    Completion refusal = body ? read_chunk(*body, call.bounds) : Completion{};
+    if (call.check_count > 0) services_.limiter.correct(call.checks, call.check_count, -call.rate_tokens);
+    call.metrics->refused.add();
+    if (refusal.kind == Completion::Kind::error) {
+        co_await call.exchange.respond(status, type, *body);
+        co_return Attempt::answered;
+    }
+    Error error{.code = status == 413 ? Code::payload_too_large : Code::invalid_request,
+                .message = "the provider of this model refused the request",
+                .upstream_status = status};
+    co_await call.exchange.respond_error(std::move(error));
+    co_return Attempt::answered;
+}
+
+Async<Chat::Attempt> Chat::answer_stream(Call& call, std::unique_ptr<http::ClientResponse> upstream,
+                                         const catalog::Provider& provider, Upstream& state) {
+    StreamEnd end;
+    if (is_event_stream(*upstream)) {
+        std::string type(*upstream->header("content-type"));
+        end = co_await relay_stream(call, *upstream, std::move(type), services_.clock);
+    } else {
+        end.error = upstream_error("the provider sent no event stream", "wrong content-type");
+    }
+    switch (end.kind) {
+        case StreamEnd::Kind::done:
+            state.succeeded();
+            // What follows the end is read in the background, so that the connection can be used again.
+            background_.spawn(call.exchange.thread(), read_rest(std::move(upstream)));
+            co_await finish_stream(call, std::move(end.last_event));
+            co_return Attempt::answered;
+        case StreamEnd::Kind::failed: {
+            state.failed(provider, services_.clock.ticks(), failure_word(end.error));
+            call.error = std::move(end.error);
+            if (!call.exchange.has_begun() && call.content_events == 0) co_return Attempt::try_next;
+            upstream.reset();
+            co_await break_stream(call, call.error);
+            co_return Attempt::answered;
+        }
+        case StreamEnd::Kind::client_left: {
+            upstream.reset();  // cancels it now, before the bill is written
+            call.metrics->client_left.add();
+            bool pays = call.content_events > 0 && call.disconnect() == catalog::Disconnect::bill_delivered;
+            if (pays) co_await settle(call, billing::Outcome::client_left);
+            call.exchange.abort("");
+            co_return Attempt::answered;
+        }
+    }
+    co_return Attempt::answered;
+}
+
+Async<void> Chat::finish_stream(Call& call, std::string last_event) {
+    if (call.disconnect() == catalog::Disconnect::cancel && call.is_client_gone) {
+        call.exchange.abort("");
+        co_return;
+    }
+    auto settled = co_await settle(call, call.is_client_gone ? billing::Outcome::client_left
+                                                             : billing::Outcome::completed);
+    if (!settled) {
+        call.exchange.abort(error_event(settled.error(), call.exchange.id()));
+        co_return;
+    }
+    if (call.is_client_gone) {
+        call.metrics->client_left.add();
+        call.exchange.abort("");
+        co_return;
+    }
+    call.metrics->completed.add();
+    if (!call.exchange.has_begun()) call.exchange.begin_stream(200, "text/event-stream");
+    co_await call.exchange.end(last_event);
+}
+
+// Content has been sent, so the client must learn in band that the rest is missing; it pays for what it got.
+Async<void> Chat::break_stream(Call& call, Error error) {
+    call.metrics->upstream_failed.add();
+    LOG_WARN("stream broke", {"request", call.exchange.id().text()}, {"model", call.model->id},
+             {"provider", call.provider->name}, {"detail", error.detail});
+    if (call.content_events > 0) co_await settle(call, billing::Outcome::upstream_failed);
+    call.exchange.abort(error_event(error, call.exchange.id()));
+}
+
+Async<void> Chat::read_rest(std::unique_ptr<http::ClientResponse> upstream) {
+    auto rest = co_await upstream->read();
+    // Anything but the clean end makes the connection useless; dropping it is all there is to do.
+    if (rest && !rest->empty()) LOG_DEBUG("provider sent data after the end of its stream");
+}
+
+}  // namespace nebula::gateway

@@ -1,0 +1,312 @@
+#include "gateway/chat_request.hpp"
+
+#include <simdjson.h>
+
+#include <algorithm>
+
+#include "base/text.hpp"
+
+namespace nebula::gateway {
+namespace {
+
+namespace ondemand = simdjson::ondemand;
+
+constexpr std::size_t model_bytes_max = 256;
+
+std::unexpected<Error> bad(std::string message, std::string param = {}) {
+    return fail(Code::invalid_request, std::move(message), std::move(param));
+}
+
+// One pass over the outer object. Members we act upon may occur once: where they are repeated, we and the provider
+// could read different ones.
+class Reader {
+   public:
+    explicit Reader(std::string_view body) : body_(body) {}
+
+    Result<ChatRequest> read() {
+        thread_local ondemand::parser parser;
+        ondemand::document document;
+        simdjson::padded_string_view padded(body_.data(), body_.size(), body_.size() + simdjson::SIMDJSON_PADDING);
+        if (auto error = parser.iterate(padded).get(document)) return malformed(error);
+        ondemand::object object;
+        if (document.get_object().get(object)) return bad("the request body must be a JSON object");
+        request_.object_open = body_.find('{') + 1;
+        for (auto field : object) {
+            ondemand::field member;
+            if (auto error = std::move(field).get(member)) return malformed(error);
+            std::string_view name;
+            if (auto error = member.unescaped_key().get(name)) return malformed(error);
+            auto done = take(std::string(name), member.value());
+            if (!done) return fail(std::move(done.error()));
+        }
+        // Past the end there is no current location; anything else is more text.
+        const char* more = nullptr;
+        if (!document.current_location().get(more)) return bad("the request body has text after the JSON object");
+        return finish();
+    }
+
+   private:
+    using Done = Result<void>;
+
+    static std::unexpected<Error> malformed(simdjson::error_code error) {
+        return bad(std::string("the request body is not valid JSON: ") + simdjson::error_message(error));
+    }
+
+    // Marks the member as seen; false when it was already.
+    bool first_time(unsigned bit) {
+        bool fresh = (seen_ & bit) == 0;
+        seen_ |= bit;
+        return fresh;
+    }
+
+    Done take(const std::string& name, ondemand::value value) {
+        struct Member {
+            std::string_view name;
+            Done (Reader::*read)(const std::string&, ondemand::value&);
+        };
+        static constexpr Member members[] = {
+            {"model", &Reader::read_model},
+            {"messages", &Reader::read_messages},
+            {"stream", &Reader::read_stream},
+            {"stream_options", &Reader::read_stream_options},
+            {"max_tokens", &Reader::read_max_tokens},
+            {"max_completion_tokens", &Reader::read_max_completion_tokens},
+            {"n", &Reader::read_n},
+            {"tools", &Reader::read_prompt_part},
+            {"functions", &Reader::read_prompt_part},
+            {"response_format", &Reader::read_prompt_part},
+            {"temperature", &Reader::read_number},
+            {"top_p", &Reader::read_number},
+        };
+        unsigned bit = 1;
+        for (const Member& member : members) {
+            if (name == member.name) {
+                if (!first_time(bit)) return bad("'" + name + "' is given more than once", name);
+                return (this->*member.read)(name, value);
+            }
+            bit <<= 1;
+        }
+        // Unknown members pass through; reading them checks that they are JSON as far as the structure goes.
+        std::string_view ignored;
+        if (auto error = raw(value).get(ignored)) return malformed(error);
+        return {};
+    }
+
+    static simdjson::simdjson_result<std::string_view> raw(ondemand::value& value) {
+        ondemand::json_type type;
+        if (auto error = value.type().get(type)) return error;
+        if (type == ondemand::json_type::object) {
+            ondemand::object object;
+            if (auto error = value.get_object().get(object)) return error;
+            return object.raw_json();
+        }
+        if (type == ondemand::json_type::array) {
+            ondemand::array array;
+            if (auto error = value.get_array().get(array)) return error;
+            return array.raw_json();
+        }
+        return value.raw_json_token();
+    }
+
+    Span span_of(std::string_view text) const {
+        return {static_cast<std::size_t>(text.data() - body_.data()), text.size()};
+    }
+    // A scalar's token carries the white space behind it.
+    static std::string_view trimmed(std::string_view token) {
+        while (!token.empty() && static_cast<unsigned char>(token.back()) <= ' ') token.remove_suffix(1);
+        return token;
+    }
+
+    static bool is_null(ondemand::value& value) {
+        bool null = false;
+        return !value.is_null().get(null) && null;
+    }
+
+    Done read_model(const std::string& name, ondemand::value& value) {
+        std::string_view token = trimmed(value.raw_json_token());
+        std::string_view text;
+        if (value.get_string().get(text)) return bad("'model' must be a string", name);
+        if (text.empty()) return bad("'model' must not be empty", name);
+        if (text.size() > model_bytes_max) return bad("'model' is too long", name);
+        request_.model = text;
+        request_.model_value = span_of(token);
+        return {};
+    }
+
+    Done read_messages(const std::string& name, ondemand::value& value) {
+        ondemand::array array;
+        if (value.get_array().get(array)) return bad("'messages' must be an array", name);
+        std::string_view text;
+        if (auto error = array.raw_json().get(text)) return malformed(error);
+        if (trim_json(text.substr(1)).starts_with(']')) return bad("'messages' must not be empty", name);
+        request_.prompt_bytes += text.size();
+        request_.has_media = text.find("\"image_url\"") != std::string_view::npos ||
+                             text.find("\"input_audio\"") != std::string_view::npos ||
+                             text.find("\"file\"") != std::string_view::npos;
+        return {};
+    }
+    static std::string_view trim_json(std::string_view text) {
+        while (!text.empty() && static_cast<unsigned char>(text.front()) <= ' ') text.remove_prefix(1);
+        return text;
+    }
+
+    Done read_prompt_part(const std::string& name, ondemand::value& value) {
+        std::string_view text;
+        if (auto error = raw(value).get(text)) return malformed(error);
+        char first = text.empty() ? ' ' : text.front();
+        bool is_list = name != "response_format";
+        if (first != (is_list ? '[' : '{') && first != 'n')
+            return bad("'" + name + "' must be an " + (is_list ? "array" : "object"), name);
+        request_.prompt_bytes += text.size();
+        return {};
+    }
+
+    Done read_number(const std::string& name, ondemand::value& value) {
+        if (is_null(value)) return {};
+        double number = 0;
+        if (value.get_double().get(number)) return bad("'" + name + "' must be a number", name);
+        return {};
+    }
+
+    Done read_stream(const std::string& name, ondemand::value& value) {
+        if (is_null(value)) return {};
+        if (value.get_bool().get(request_.stream)) return bad("'stream' must be true or false", name);
+        return {};
+    }
+
+    Done read_stream_options(const std::string& name, ondemand::value& value) {
+        if (is_null(value)) {
+            request_.stream_options_value = span_of(trimmed(value.raw_json_token()));
+            return {};
+        }
+        ondemand::object options;
+        if (value.get_object().get(options)) return bad("'stream_options' must be an object", name);
+        request_.stream_options_is_object = true;
+        request_.stream_options_is_empty = true;
+        for (auto field : options) {
+            ondemand::field member;
+            if (auto error = std::move(field).get(member)) return malformed(error);
+            request_.stream_options_is_empty = false;
+            std::string_view key;
+            if (auto error = member.unescaped_key().get(key)) return malformed(error);
+            if (key != "include_usage") continue;
+            const std::string param = name + ".include_usage";
+            if (request_.include_usage_value) return bad("'" + param + "' is given more than once", param);
+            auto token = trimmed(member.value().raw_json_token());
+            if (token == "null" || token == "false" || token == "true") {
+                request_.include_usage = token == "true";
+                request_.include_usage_value = span_of(token);
+                continue;
+            }
+            return bad("'" + param + "' must be true or false", param);
+        }
+        std::string_view text;
+        if (options.reset().error()) return bad("'stream_options' must be an object", name);
+        if (auto error = options.raw_json().get(text)) return malformed(error);
+        request_.stream_options_value = span_of(text);
+        return {};
+    }
+
+    Done read_count(const std::string& name, ondemand::value& value, std::int64_t max,
+                    std::optional<std::int64_t>& out, std::optional<Span>* where) {
+        auto token = trimmed(value.raw_json_token());
+        if (is_null(value)) return {};
+        std::int64_t number = 0;
+        if (value.get_int64().get(number)) return bad("'" + name + "' must be a whole number", name);
+        if (number < 1 || number > max)
+            return bad("'" + name + "' must be between 1 and " + std::to_string(max), name);
+        out = number;
+        if (where != nullptr) *where = span_of(token);
+        return {};
+    }
+    Done read_max_tokens(const std::string& name, ondemand::value& value) {
+        return read_count(name, value, 1'000'000'000, request_.max_tokens, &request_.max_tokens_value);
+    }
+    Done read_max_completion_tokens(const std::string& name, ondemand::value& value) {
+        return read_count(name, value, 1'000'000'000, request_.max_completion_tokens,
+                          &request_.max_completion_tokens_value);
+    }
+    Done read_n(const std::string& name, ondemand::value& value) {
+        std::optional<std::int64_t> n;
+        auto done = read_count(name, value, 128, n, nullptr);
+        if (done && n) request_.n = *n;
+        return done;
+    }
+
+    Result<ChatRequest> finish() {
+        if (request_.model.empty()) return bad("you must provide a 'model' parameter", "model");
+        if ((seen_ & 2u) == 0) return bad("missing required parameter: 'messages'", "messages");
+        if (request_.stream_options_is_object && !request_.stream)
+            return bad("'stream_options' is only allowed when 'stream' is true", "stream_options");
+        return std::move(request_);
+    }
+
+    std::string_view body_;
+    ChatRequest request_;
+    unsigned seen_ = 0;
+};
+
+struct Edit {
+    Span where;
+    std::string text;
+};
+
+void add_cap_edits(const ChatRequest& request, std::int64_t cap, std::vector<Edit>& edits) {
+    std::string text = std::to_string(cap);
+    bool present = false;
+    if (request.max_tokens_value) {
+        present = true;
+        if (*request.max_tokens > cap) edits.push_back({*request.max_tokens_value, text});
+    }
+    if (request.max_completion_tokens_value) {
+        present = true;
+        if (*request.max_completion_tokens > cap) edits.push_back({*request.max_completion_tokens_value, text});
+    }
+    if (!present) edits.push_back({{request.object_open, 0}, "\"max_tokens\":" + text + ","});
+}
+
+void add_usage_edits(const ChatRequest& request, std::vector<Edit>& edits) {
+    if (request.include_usage_value) {
+        edits.push_back({*request.include_usage_value, "true"});
+    } else if (request.stream_options_is_object) {
+        std::size_t inside = request.stream_options_value->at + 1;
+        edits.push_back({{inside, 0}, request.stream_options_is_empty ? "\"include_usage\":true"
+                                                                      : "\"include_usage\":true,"});
+    } else if (request.stream_options_value) {
+        edits.push_back({*request.stream_options_value, R"({"include_usage":true})"});
+    } else {
+        edits.push_back({{request.object_open, 0}, R"("stream_options":{"include_usage":true},)"});
+    }
+}
+
+}  // namespace
+
+std::optional<std::int64_t> ChatRequest::asked_output() const {
+    if (max_tokens && max_completion_tokens) return std::min(*max_tokens, *max_completion_tokens);
+    return max_tokens ? max_tokens : max_completion_tokens;
+}
+
+Result<ChatRequest> parse_chat_request(std::string_view body) { return Reader(body).read(); }
+
+EditedBody edit_chat_request(std::string_view body, const ChatRequest& request, const Edits& wanted) {
+    std::vector<Edit> edits;
+    if (!wanted.upstream_model.empty() && wanted.upstream_model != request.model)
+        edits.push_back({request.model_value, json_string(wanted.upstream_model)});
+    if (wanted.ask_for_usage && !request.include_usage) add_usage_edits(request, edits);
+    if (wanted.output_cap) add_cap_edits(request, *wanted.output_cap, edits);
+    // Insertions at one place may go in any order; replacements never overlap.
+    std::ranges::sort(edits, {}, [](const Edit& edit) { return edit.where.at; });
+
+    EditedBody out;
+    out.texts.reserve(edits.size());  // the pieces view the texts: they must not move
+    std::size_t at = 0;
+    for (Edit& edit : edits) {
+        if (edit.where.at > at) out.pieces.push_back(body.substr(at, edit.where.at - at));
+        out.pieces.push_back(out.texts.emplace_back(std::move(edit.text)));
+        at = edit.where.at + edit.where.length;
+    }
+    if (at < body.size()) out.pieces.push_back(body.substr(at));
+    return out;
+}
+
+}  // namespace nebula::gateway

@@ -1,0 +1,61 @@
+#pragma once
+// What the gateway must know of a chat request, from one pass over the client's bytes, and the edits made to them.
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.hpp"
+
+namespace nebula::gateway {
+
+/// A stretch of the body.
+struct Span {
+    std::size_t at = 0;
+    std::size_t length = 0;
+};
+
+struct ChatRequest {
+    std::string model;
+    bool stream = false;
+    bool include_usage = false;  // the client wants the usage chunk itself
+    std::int64_t n = 1;
+    std::optional<std::int64_t> max_tokens;
+    std::optional<std::int64_t> max_completion_tokens;
+    std::size_t prompt_bytes = 0;  // raw JSON of messages, tools, functions and response_format
+    bool has_media = false;        // image, audio or file parts: bytes say little about tokens
+
+    // Where edits go.
+    std::size_t object_open = 0;  // just behind the outer '{'
+    Span model_value;
+    std::optional<Span> max_tokens_value, max_completion_tokens_value;
+    std::optional<Span> stream_options_value;  // the object with its braces, or the null
+    bool stream_options_is_object = false;
+    bool stream_options_is_empty = false;
+    std::optional<Span> include_usage_value;
+
+    /// The smaller of the two caps the client gave.
+    std::optional<std::int64_t> asked_output() const;
+};
+
+/// `body` must be followed by 64 readable bytes. Errors: invalid_request naming the member: not a JSON object, missing
+/// or wrong type, repeated member (upstream might read the other one).
+Result<ChatRequest> parse_chat_request(std::string_view body);
+
+struct Edits {
+    std::string_view upstream_model;                // replaces model when different
+    bool ask_for_usage = false;                     // add stream_options.include_usage
+    std::optional<std::int64_t> output_cap;         // lower the cap to this
+};
+
+/// The body with the edits made, as pieces to be written in order: views into `body` and into `texts`.
+struct EditedBody {
+    std::vector<std::string> texts;
+    std::vector<std::string_view> pieces;
+};
+EditedBody edit_chat_request(std::string_view body, const ChatRequest& request, const Edits& edits);
+
+}  // namespace nebula::gateway

@@ -1,0 +1,51 @@
+#pragma once
+// Reading OpenAI chat completions, whole or as stream events, for what metering and truthful endings need.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "billing/billing.hpp"
+
+namespace nebula::gateway {
+
+/// usage as the provider reported it, or why it cannot be believed.
+struct ReportedUsage {
+    enum class State { absent, good, refused } state = State::absent;
+    billing::TokenUsage usage;
+};
+
+/// Largest counts that can be true for a request; above (or below zero) a report is refused.
+struct UsageBounds {
+    std::int64_t input_max = 0;
+    std::int64_t output_max = 0;
+};
+
+/// What one stream event or a whole answer says.
+struct Completion {
+    enum class Kind {
+        malformed,  // not a JSON object of the expected shape
+        error,      // {"error": …}
+        chunk,      // has choices, possibly none
+        done,       // [DONE]
+        comment,    // an event without data
+    } kind = Kind::malformed;
+    bool has_choices = false;     // at least one choice
+    bool has_content = false;     // a choice carries text, a refusal or tool calls
+    bool has_finish = false;      // some choice has a finish_reason
+    std::size_t content_bytes = 0;  // text, reasoning and arguments in it
+    ReportedUsage usage = {};
+    std::string error_message = {};  // of kind error
+};
+
+/// Data of one event ("[DONE]" or JSON).
+Completion read_chunk(std::string_view data, const UsageBounds& bounds);
+/// A whole JSON answer.
+Completion read_answer(std::string_view body, const UsageBounds& bounds);
+
+/// Token count from bytes when nobody reported one: 4 bytes a token, at least one token per event that carried content
+/// (providers send one token per event).
+std::int64_t estimate_tokens(std::size_t bytes, std::int64_t content_events);
+
+}  // namespace nebula::gateway

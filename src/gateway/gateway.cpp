@@ -1,0 +1,86 @@
+#include "gateway/gateway.hpp"
+
+#include "base/text.hpp"
+#include "gateway/chat.hpp"
+
+namespace nebula::gateway {
+namespace {
+
+std::string model_json(const catalog::Model& model) {
+    return R"({"id":)" + json_string(model.id) + R"(,"object":"model","created":)" + std::to_string(model.created) +
+           R"(,"owned_by":)" + json_string(model.owned_by) + R"(,"context_length":)" +
+           std::to_string(model.context_length) + R"(,"max_output_tokens":)" +
+           std::to_string(model.max_output_tokens) + "}";
+}
+
+}  // namespace
+
+void GatewaySettings::describe(settings::Visitor& v) {
+    v.field({.name = "governance",
+             .help = "Keys, limits, holds and metering. Off turns the gateway into a plain proxy without any check: "
+                     "for trusted networks and measurements only."},
+            governance);
+    v.field({.name = "attempts_max", .help = "Routes tried for one request before it fails.", .min = 1, .max = 100},
+            attempts_max);
+    v.field({.name = "answer_bytes_max", .help = "Largest JSON answer of a provider, in bytes.", .min = 1024},
+            answer_bytes_max);
+    v.field({.name = "request_timeout", .help = "Whole request, all attempts together, in milliseconds.", .min = 1},
+            request_timeout);
+}
+
+struct Gateway::Impl {
+    Impl(const GatewaySettings& settings, Services the_services) : services(the_services), chat(settings, the_services) {}
+
+    Async<void> list_models(http::Exchange& exchange) {
+        auto key = co_await chat.authenticate(exchange);
+        if (!key) {
+            co_await exchange.respond_error(std::move(key.error()));
+            co_return;
+        }
+        auto snapshot = services.catalog.current();
+        std::string body = R"({"object":"list","data":[)";
+        for (const auto& model : snapshot->models) {
+            if (body.back() == '}') body += ',';
+            body += model_json(*model);
+        }
+        body += "]}";
+        co_await exchange.respond(200, "application/json", body);
+    }
+
+    Async<void> get_model(http::Exchange& exchange) {
+        auto key = co_await chat.authenticate(exchange);
+        if (!key) {
+            co_await exchange.respond_error(std::move(key.error()));
+            co_return;
+        }
+        std::string id(exchange.path_param("id"));
+        auto model = services.catalog.current()->find(id);
+        if (!model) {
+            Error error{.code = Code::not_found, .message = "the model '" + id + "' does not exist", .param = "model"};
+            co_await exchange.respond_error(std::move(error));
+            co_return;
+        }
+        std::string body = model_json(*model);
+        co_await exchange.respond(200, "application/json", body);
+    }
+
+    Services services;
+    Chat chat;
+};
+
+Gateway::Gateway(const GatewaySettings& settings, Services services)
+    : impl_(std::make_unique<Impl>(settings, services)) {}
+Gateway::~Gateway() = default;
+
+void Gateway::register_routes(http::Router& router) {
+    Impl* impl = impl_.get();
+    router.set_dialect("/", openai_error);
+    router.add(http::Method::post, "/v1/chat/completions", openai_error,
+               [impl](http::Exchange& exchange) { return impl->chat.handle(exchange); });
+    router.add(http::Method::get, "/v1/models", openai_error,
+               [impl](http::Exchange& exchange) { return impl->list_models(exchange); });
+    router.add(http::Method::get, "/v1/models/{id*}", openai_error,
+               [impl](http::Exchange& exchange) { return impl->get_model(exchange); });
+}
+
+}  // namespace nebula::gateway

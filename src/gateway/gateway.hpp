@@ -1,0 +1,60 @@
+#pragma once
+// One inference request's life: admit, route, forward, meter, settle. Dialect edge here: OpenAI.
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "accounts/accounts.hpp"
+#include "base/clock.hpp"
+#include "base/metrics.hpp"
+#include "base/settings.hpp"
+#include "billing/billing.hpp"
+#include "catalog/catalog.hpp"
+#include "http/client.hpp"
+#include "http/http.hpp"
+#include "ratelimit/ratelimit.hpp"
+#include "runtime/runtime.hpp"
+
+namespace nebula::gateway {
+
+struct GatewaySettings {  // [gateway]
+    /// Off: no keys, limits, holds or metering; a plain proxy for trusted networks and for measurements.
+    bool governance = true;
+    std::int64_t attempts_max = 4;  // routes tried for one request
+    std::int64_t answer_bytes_max = 64 * 1024 * 1024;  // JSON answer kept in memory
+    std::chrono::milliseconds request_timeout{900'000};
+    void describe(settings::Visitor& v);
+};
+
+/// Everything the gateway stands on; all outlive it.
+struct Services {
+    const Clock& clock;
+    metrics::Registry& metrics;
+    accounts::Accounts& accounts;
+    billing::Billing& billing;
+    ratelimit::RateLimiter& limiter;
+    const ratelimit::LimitSettings& limits;
+    catalog::Catalog& catalog;
+    http::Client& client;
+    runtime::Runtime* runtime;  // null: no local models
+};
+
+class Gateway {
+   public:
+    Gateway(const GatewaySettings& settings, Services services);
+    ~Gateway();  // after the server has stopped
+
+    /// POST /v1/chat/completions, GET /v1/models, GET /v1/models/{id*}.
+    void register_routes(http::Router& router);
+
+   private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+/// How errors look to OpenAI clients: {"error":{"message","type","param","code"}}.
+http::Response openai_error(const Error& error, RequestId request);
+
+}  // namespace nebula::gateway

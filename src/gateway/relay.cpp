@@ -1,0 +1,149 @@
+#include "gateway/call.hpp"
+#include "http/sse.hpp"
+
+namespace nebula::gateway {
+namespace {
+
+constexpr std::size_t event_bytes_max = 8 * 1024 * 1024;
+constexpr std::size_t unsent_bytes_max = 1024 * 1024;  // events before the first content
+
+Error broken(const char* message, const char* detail) {
+    return {.code = Code::upstream_failed, .message = message, .detail = detail};
+}
+
+// One stream from one provider to one client.
+class Relay {
+   public:
+    Relay(Call& call, http::ClientResponse& upstream, std::string content_type, const Clock& clock)
+        : call_(call), upstream_(upstream), content_type_(std::move(content_type)), clock_(clock) {}
+
+    Async<StreamEnd> run() {
+        while (true) {
+            auto piece = co_await upstream_.read();
+            if (!piece) co_return failure(std::move(piece.error()));
+            if (piece->empty()) co_return clean_end();
+            if (!splitter_.push(*piece)) {
+                co_return failure(broken("the provider sent an event that is too large", "event above the limit"));
+            }
+            std::optional<StreamEnd> end = read_events();
+            bool sent = co_await flush();
+            if (!sent) co_return StreamEnd{.kind = StreamEnd::Kind::client_left};
+            if (end) co_return std::move(*end);
+        }
+    }
+
+   private:
+    StreamEnd failure(Error error) {
+        if (error.code == Code::cancelled && call_.is_client_gone) return {.kind = StreamEnd::Kind::client_left};
+        return {.kind = StreamEnd::Kind::failed, .error = std::move(error)};
+    }
+
+    // The body ended as HTTP says it should, but without [DONE].
+    StreamEnd clean_end() {
+        bool whole = finished_ && !splitter_.pending() && !upstream_.ends_with_connection();
+        if (!whole) return failure(broken("the provider's stream ended early", "end without [DONE]"));
+        return {.kind = StreamEnd::Kind::done, .last_event = "data: [DONE]\n\n"};
+    }
+
+    // Looks at every complete event of the piece; what may be passed on is queued for flush().
+    std::optional<StreamEnd> read_events() {
+        for (auto event = splitter_.next(); !event.empty(); event = splitter_.next()) {
+            Completion chunk = read_chunk(http::sse_data(event, scratch_), call_.bounds);
+            switch (chunk.kind) {
+                case Completion::Kind::malformed:
+                    return failure(broken("the provider sent an invalid event", "event is not a chunk"));
+                case Completion::Kind::error:
+                    return failure(broken("the provider reported an error", "error event"));
+                case Completion::Kind::done:
+                    if (!started_ && !finished_)
+                        return failure(broken("the provider sent an empty stream", "[DONE] without content"));
+                    return StreamEnd{.kind = StreamEnd::Kind::done, .last_event = std::string(event)};
+                case Completion::Kind::comment:
+                    queue(event);
+                    break;
+                case Completion::Kind::chunk:
+                    take(event, chunk);
+                    break;
+            }
+            if (unsent_.size() > unsent_bytes_max)
+                return failure(broken("the provider's stream has no content", "too much before the first content"));
+        }
+        return std::nullopt;
+    }
+
+    void take(std::string_view event, const Completion& chunk) {
+        if (chunk.usage.state != ReportedUsage::State::absent) call_.usage = chunk.usage;
+        // The usage chunk was asked for by us, not by the client.
+        bool is_ours = !chunk.has_choices && chunk.usage.state != ReportedUsage::State::absent &&
+                       !call_.request.include_usage;
+        finished_ = finished_ || chunk.has_finish;
+        if (chunk.has_content) {
+            if (call_.content_events++ == 0) {
+                auto waited = clock_.ticks() - call_.exchange.started();
+                call_.first_token_us = std::chrono::duration_cast<std::chrono::microseconds>(waited).count();
+            }
+            call_.content_bytes += chunk.content_bytes;
+        }
+        if (!is_ours) queue(event);
+        started_ = started_ || chunk.has_content || chunk.has_finish;
+    }
+
+    // Neighbouring events leave in one write without being copied; others are copied behind what waits.
+    void queue(std::string_view event) {
+        if (!unsent_.empty()) {
+            unsent_ += event;
+        } else if (run_.empty()) {
+            run_ = event;
+        } else if (run_.data() + run_.size() == event.data()) {
+            run_ = {run_.data(), run_.size() + event.size()};
+        } else {
+            unsent_ = run_;
+            unsent_ += event;
+            run_ = {};
+        }
+    }
+
+    // False when the client is gone and nobody wants the rest.
+    Async<bool> flush() {
+        std::string_view out = unsent_.empty() ? run_ : std::string_view(unsent_);
+        if (!started_) {
+            // Nothing the client could not do without yet: keep it, another route may still answer.
+            if (unsent_.empty()) unsent_ = run_;
+            run_ = {};
+            co_return !call_.is_client_gone || wants_rest();
+        }
+        bool ok = true;
+        if (!out.empty() && !call_.is_client_gone) {
+            if (!call_.exchange.has_begun()) call_.exchange.begin_stream(200, content_type_);
+            auto written = co_await call_.exchange.write(out);
+            if (!written) call_.is_client_gone = true;
+        }
+        if (call_.is_client_gone) ok = wants_rest();
+        unsent_.clear();
+        run_ = {};
+        co_return ok;
+    }
+
+    bool wants_rest() const { return call_.disconnect() == catalog::Disconnect::drain; }
+
+    Call& call_;
+    http::ClientResponse& upstream_;
+    std::string content_type_;
+    const Clock& clock_;
+    http::SseSplitter splitter_{event_bytes_max};
+    std::string scratch_;
+    std::string unsent_;      // events that wait, copied
+    std::string_view run_;    // neighbouring events of the current piece
+    bool started_ = false;    // content or a finish reason was seen
+    bool finished_ = false;   // a finish reason was seen
+};
+
+}  // namespace
+
+Async<StreamEnd> relay_stream(Call& call, http::ClientResponse& upstream, std::string content_type,
+                              const Clock& clock) {
+    Relay relay(call, upstream, std::move(content_type), clock);
+    co_return co_await relay.run();
+}
+
+}  // namespace nebula::gateway
