@@ -9,7 +9,8 @@
 //   auto found = co_await db.in_tx(std::move(work));
 //
 // Isolation: SQLite runs write transactions one after the other. PostgreSQL uses READ COMMITTED: read-modify-write
-// needs a row lock (SELECT … FOR UPDATE in the PostgreSQL text) or one UPDATE that does it all.
+// needs a row lock (SELECT … FOR UPDATE in the PostgreSQL text) or one UPDATE that does it all. A read() sees one
+// snapshot on both.
 
 #include <chrono>
 #include <cstdint>
