@@ -1,0 +1,1 @@
+"""The benchmark's driver: starts the peers, runs the load in alternation, reads costs, prints tables."""
