@@ -1,0 +1,222 @@
+#include "catalog/catalog.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+namespace nebula::catalog {
+namespace {
+
+constexpr std::size_t id_bytes_max = 256;
+constexpr std::string_view local_name = "local";
+constexpr std::int64_t local_context_default = 4096;
+constexpr Nanos local_price_input{50'000'000};    // 0.05 per million
+constexpr Nanos local_price_output{100'000'000};  // 0.10 per million
+
+// Ids stand in URLs, logs and metric labels.
+bool is_id(std::string_view text) {
+    return !text.empty() && text.size() <= id_bytes_max &&
+           std::ranges::all_of(text, [](char c) { return c > ' ' && c < 0x7F && c != '"' && c != '\\'; });
+}
+
+Disconnect disconnect_of(const std::string& word) {
+    if (word == "drain") return Disconnect::drain;
+    if (word == "cancel") return Disconnect::cancel;
+    return Disconnect::bill_delivered;
+}
+
+class Builder {
+ public:
+    Builder(const std::vector<LocalModel>& local, Time created)
+        : local_(local),
+          created_(std::chrono::duration_cast<std::chrono::seconds>(created.time_since_epoch()).count()) {}
+
+    void add_provider(const ProviderSettings& from) {
+        auto provider = std::make_shared<Provider>();
+        provider->name = from.name;
+        provider->is_runtime = from.kind == "runtime";
+        provider->timeouts = {.connect = from.connect_timeout,
+                              .first_byte = from.first_byte_timeout,
+                              .idle = from.idle_timeout,
+                              .total = from.total_timeout};
+        provider->concurrency_max = from.concurrency_max;
+        provider->breaker_failures = from.breaker_failures;
+        provider->breaker_open = from.breaker_open;
+        std::string who = "provider \"" + from.name + "\"";
+        if (!is_id(from.name)) problem(who + " needs a name without spaces");
+        if (provider_named(from.name) != nullptr) problem(who + " is configured twice");
+        if (from.name == local_name && !provider->is_runtime)
+            problem(who + ": this name belongs to the model files of this machine; choose another one");
+        if (provider->is_runtime) {
+            provider->path = "/v1";
+            if (!from.base_url.empty()) problem(who + ": kind \"runtime\" has no base_url");
+        } else {
+            set_url(*provider, from, who);
+        }
+        set_key(*provider, from, who);
+        snapshot_->providers.push_back(std::move(provider));
+    }
+
+    void add_model(const ModelSettings& from) {
+        std::string who = "model \"" + from.id + "\"";
+        if (!is_id(from.id)) problem(who + " needs an id without spaces, quotes and backslashes");
+        auto model = std::make_shared<Model>();
+        model->id = from.id;
+        model->created = created_;
+        model->owned_by = from.owned_by;
+        model->context_length = from.context_length;
+        model->max_output_tokens = std::min(from.max_output_tokens, from.context_length);
+        model->prices = {from.price_input_per_m, from.price_output_per_m, from.price_input_per_m};
+        if (!from.price_cached_input_per_m.empty()) {
+            auto price = Nanos::parse(from.price_cached_input_per_m);
+            if (!price || price->value < 0)
+                problem(who + ": price_cached_input_per_m must be a decimal number in quotes, as \"0.05\"");
+            else
+                model->prices.cached_input_per_m = *price;
+        }
+        model->serves_chat = std::ranges::find(from.endpoints, "chat") != from.endpoints.end();
+        model->is_ordered = from.strategy == "ordered";
+        model->disconnect = disconnect_of(from.disconnect);
+        model->rpm = from.rpm;
+        model->tpm = from.tpm;
+        for (const RouteSettings& route : from.routes) {
+            auto provider = provider_named(route.provider);
+            if (provider == nullptr)
+                problem(who + " has a route to the unknown provider \"" + route.provider + "\"");
+            model->routes.push_back({provider, route.model.empty() ? from.id : route.model, route.weight});
+        }
+        if (from.routes.empty()) {
+            if (std::ranges::find(local_, from.id, &LocalModel::id) != local_.end())
+                model->routes.push_back({runtime_provider(), from.id, 1});
+            else
+                problem(who + " has no route and no model file");
+        }
+        add(std::move(model), who);
+    }
+
+    void add_local(const LocalModel& from) {
+        if (snapshot_->by_id.contains(from.id)) return;
+        if (!is_id(from.id)) return;  // a file with a strange name must not stop the start
+        auto model = std::make_shared<Model>();
+        model->id = from.id;
+        model->created = created_;
+        model->owned_by = local_name;
+        model->context_length = from.context_length > 0 ? from.context_length : local_context_default;
+        model->max_output_tokens = std::min<std::int64_t>(model->context_length, local_context_default);
+        model->prices = {local_price_input, local_price_output, local_price_input};
+        model->routes.push_back({runtime_provider(), from.id, 1});
+        add(std::move(model), "model \"" + from.id + "\"");
+    }
+
+    Built finish() {
+        if (!problems_.empty()) return {nullptr, std::move(problems_)};
+        return {std::move(snapshot_), {}};
+    }
+
+ private:
+    void problem(std::string text) { problems_.push_back(std::move(text)); }
+
+    void set_url(Provider& provider, const ProviderSettings& from, const std::string& who) {
+        if (from.base_url.empty()) return problem(who + " needs a base_url");
+        auto url = http::parse_url(from.base_url);
+        if (!url) return problem(who + ": base_url: " + url.error().message);
+        provider.origin = url->origin;
+        provider.path = url->path;
+        provider.origin.ca_file = from.ca_file;
+        if (!from.ca_file.empty() && ::access(from.ca_file.c_str(), R_OK) != 0)
+            problem(who + ": ca_file " + from.ca_file + " cannot be read");
+    }
+
+    void set_key(Provider& provider, const ProviderSettings& from, const std::string& who) {
+        if (from.api_key_env.empty()) return;
+        const char* key = std::getenv(from.api_key_env.c_str());
+        std::string_view text = key != nullptr ? key : "";
+        if (text.empty()) return problem(who + ": environment variable " + from.api_key_env + " is not set");
+        // It becomes part of a header line.
+        if (!std::ranges::all_of(text, [](char c) { return c > ' ' && c < 0x7F; }))
+            return problem(who + ": environment variable " + from.api_key_env + " holds no API key");
+        provider.api_key = Secret(std::string(text));
+    }
+
+    std::shared_ptr<const Provider> provider_named(std::string_view name) const {
+        for (const auto& provider : snapshot_->providers)
+            if (provider->name == name) return provider;
+        return nullptr;
+    }
+
+    // The configured one, else one of our own making.
+    std::shared_ptr<const Provider> runtime_provider() {
+        for (const auto& provider : snapshot_->providers)
+            if (provider->is_runtime) return provider;
+        ProviderSettings made;
+        made.name = local_name;
+        made.kind = "runtime";
+        add_provider(made);
+        return snapshot_->providers.back();
+    }
+
+    void add(std::shared_ptr<const Model> model, const std::string& who) {
+        auto [at, is_new] = snapshot_->by_id.emplace(model->id, model);
+        if (!is_new) return problem(who + " is configured twice");
+        snapshot_->models.push_back(std::move(model));
+    }
+
+    const std::vector<LocalModel>& local_;
+    std::int64_t created_;
+    std::shared_ptr<Snapshot> snapshot_ = std::make_shared<Snapshot>();
+    std::vector<std::string> problems_;
+};
+
+}  // namespace
+
+std::shared_ptr<const Model> Snapshot::find(std::string_view id) const {
+    auto found = by_id.find(id);
+    return found == by_id.end() ? nullptr : found->second;
+}
+
+Built build(const std::vector<ProviderSettings>& providers, const std::vector<ModelSettings>& models,
+            const std::vector<LocalModel>& local, Time created) {
+    Builder builder(local, created);
+    for (const ProviderSettings& provider : providers) builder.add_provider(provider);
+    for (const ModelSettings& model : models) builder.add_model(model);
+    for (const LocalModel& model : local) builder.add_local(model);
+    return builder.finish();
+}
+
+namespace {
+
+// Unique among all catalogs, so that a thread's copy cannot be taken for that of another catalog at the same
+// address.
+std::atomic<std::uint64_t> last_version{0};
+
+struct ThreadCopy {
+    const Catalog* owner = nullptr;
+    std::uint64_t version = 0;
+    std::shared_ptr<const Snapshot> snapshot;
+};
+thread_local ThreadCopy thread_copy;
+
+}  // namespace
+
+std::shared_ptr<const Snapshot> Catalog::current() const {
+    ThreadCopy& copy = thread_copy;
+    std::uint64_t version = version_.load(std::memory_order_acquire);
+    if (copy.owner == this && copy.version == version && copy.snapshot != nullptr) return copy.snapshot;
+    std::lock_guard lock(mutex_);
+    // A holder per thread: taking and dropping the pointer counts there and never on a cache line shared by
+    // threads.
+    auto holder = std::make_shared<std::shared_ptr<const Snapshot>>(snapshot_);
+    const Snapshot* target = holder->get();
+    copy = {this, version_.load(std::memory_order_relaxed),
+            std::shared_ptr<const Snapshot>(std::move(holder), target)};
+    return copy.snapshot;
+}
+
+void Catalog::replace(std::shared_ptr<const Snapshot> snapshot) {
+    std::lock_guard lock(mutex_);
+    snapshot_ = std::move(snapshot);
+    version_.store(last_version.fetch_add(1, std::memory_order_relaxed) + 1, std::memory_order_release);
+}
+
+}  // namespace nebula::catalog

@@ -1,0 +1,120 @@
+#include "catalog/catalog.hpp"
+
+namespace nebula::catalog {
+
+using settings::Apply;
+
+void ProviderSettings::describe(settings::Visitor& v) {
+    constexpr auto live = Apply::live;
+    v.field({.name = "name", .help = "Name that routes refer to.", .apply = live, .required = true}, name);
+    v.field({.name = "kind",
+             .help = "openai: any server that speaks OpenAI's API; runtime: model files on this machine.",
+             .apply = live,
+             .one_of = {"openai", "runtime"}},
+            kind);
+    v.field({.name = "base_url",
+             .help = "Where its API starts, as http://127.0.0.1:8000/v1 or unix:/run/model.sock:/v1.",
+             .apply = live},
+            base_url);
+    v.field({.name = "api_key_env",
+             .help = "Environment variable that holds its API key; empty: none is sent.",
+             .apply = live},
+            api_key_env);
+    v.field({.name = "ca_file", .help = "PEM file of a further trusted authority for https.", .apply = live},
+            ca_file);
+    v.field({.name = "concurrency_max",
+             .help = "Calls in progress at once; further ones are refused or rerouted.",
+             .apply = live,
+             .min = 1,
+             .max = 1'000'000},
+            concurrency_max);
+    v.field(
+        {.name = "connect_timeout", .help = "Resolve, connect and TLS handshake.", .apply = live, .min = 1},
+        connect_timeout);
+    v.field({.name = "first_byte_timeout",
+             .help = "From the request to the first byte of the answer.",
+             .apply = live,
+             .min = 1},
+            first_byte_timeout);
+    v.field({.name = "idle_timeout", .help = "Between two pieces of an answer.", .apply = live, .min = 1},
+            idle_timeout);
+    v.field({.name = "total_timeout", .help = "The whole call.", .apply = live, .min = 1}, total_timeout);
+    v.field({.name = "breaker_failures",
+             .help = "Failures in a row after which calls go elsewhere for a while.",
+             .apply = live,
+             .min = 1,
+             .max = 1'000'000},
+            breaker_failures);
+    v.field({.name = "breaker_open", .help = "How long they do, before one call tries again.", .apply = live},
+            breaker_open);
+}
+
+void RouteSettings::describe(settings::Visitor& v) {
+    v.field({.name = "provider", .help = "Name of a [[provider]].", .apply = Apply::live, .required = true},
+            provider);
+    v.field(
+        {.name = "model", .help = "The provider's name of the model; empty: the same.", .apply = Apply::live},
+        model);
+    v.field({.name = "weight",
+             .help = "Share of the requests when the strategy is weighted.",
+             .apply = Apply::live,
+             .min = 1,
+             .max = 1'000'000},
+            weight);
+}
+
+void ModelSettings::describe(settings::Visitor& v) {
+    constexpr auto live = Apply::live;
+    constexpr std::int64_t tokens_max = 1'000'000'000;
+    v.field({.name = "id", .help = "Name that clients send as \"model\".", .apply = live, .required = true},
+            id);
+    v.field({.name = "context_length",
+             .help = "Tokens of prompt and answer together.",
+             .apply = live,
+             .min = 1,
+             .max = tokens_max},
+            context_length);
+    v.field({.name = "max_output_tokens",
+             .help = "Longest answer, in tokens; at most context_length counts.",
+             .apply = live,
+             .min = 1,
+             .max = tokens_max},
+            max_output_tokens);
+    v.field({.name = "price_input_per_m", .help = "USD per million prompt tokens.", .apply = live},
+            price_input_per_m);
+    v.field({.name = "price_output_per_m", .help = "USD per million answer tokens.", .apply = live},
+            price_output_per_m);
+    v.field(
+        {.name = "price_cached_input_per_m",
+         .help = "USD per million prompt tokens that the provider had cached; empty: as other prompt tokens.",
+         .apply = live},
+        price_cached_input_per_m);
+    v.field({.name = "endpoints",
+             .help = "What it may be used for.",
+             .apply = live,
+             .one_of = {"chat", "completions", "embeddings"}},
+            endpoints);
+    v.list({.name = "routes", .help = "Who serves it; empty: the model file of that name.", .apply = live},
+           routes);
+    v.field(
+        {.name = "strategy",
+         .help =
+             "weighted: spread by weight; ordered: the first that works. Others are tried when one fails.",
+         .apply = live,
+         .one_of = {"weighted", "ordered"}},
+        strategy);
+    v.field(
+        {.name = "disconnect",
+         .help =
+             "When a client leaves: bill_delivered ends the call and bills what was delivered, drain reads "
+             "the answer to its end and bills it, cancel ends the call and bills nothing.",
+         .apply = live,
+         .one_of = {"bill_delivered", "drain", "cancel"}},
+        disconnect);
+    v.field({.name = "owned_by", .help = "What the list of models says about its origin.", .apply = live},
+            owned_by);
+    v.field({.name = "rpm", .help = "Requests per minute and account; 0: no limit.", .apply = live}, rpm);
+    v.field({.name = "tpm", .help = "Tokens per minute and account; 0: no limit.", .apply = live}, tpm);
+}
+
+}  // namespace nebula::catalog
