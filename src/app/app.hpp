@@ -1,0 +1,46 @@
+#pragma once
+// Composition root: builds every service, knows the start and stop order, owns nothing else's logic.
+
+#include <boost/json/object.hpp>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "app/settings.hpp"
+#include "base/result.hpp"
+
+namespace nebula::app {
+
+/// The schema of all modules, in one list.
+std::vector<store::Migration> all_migrations();
+
+struct ServeOptions {
+    /// After start, send one chat completion through the own port and print what happened.
+    bool greet = false;
+};
+
+/// Runs until SIGTERM or SIGINT; SIGHUP reloads. Prints listeners and "ready" on standard output. Exit code.
+int serve(Loaded loaded, ServeOptions options);
+
+/// Operations of an operator, on the running server if there is one for this database, else directly on the database.
+class Operator {
+   public:
+    virtual ~Operator() = default;
+    virtual Result<boost::json::object> call(const std::string& operation, boost::json::object arguments) = 0;
+};
+Result<std::unique_ptr<Operator>> connect_operator(const AppSettings& settings);
+
+/// Mistakes between providers and models that the settings alone do not show.
+std::vector<std::string> check_catalog(const AppSettings& settings);
+
+/// Applies missing migrations on the database; how many there were.
+Result<int> migrate(const AppSettings& settings);
+
+/// What the first start wrote for the operator, if the file is still there: "key", "account", …
+Result<boost::json::object> read_first_start(const AppSettings& settings);
+
+/// The API address of the server running on this database ("127.0.0.1:8080"), or not_found.
+Result<std::string> running_api_address(const AppSettings& settings);
+
+}  // namespace nebula::app

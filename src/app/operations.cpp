@@ -1,0 +1,290 @@
+#include "app/operations.hpp"
+
+#include <algorithm>
+#include <boost/json/array.hpp>
+
+#include "base/text.hpp"
+
+namespace nebula::app {
+namespace {
+
+namespace json = boost::json;
+
+std::unexpected<Error> bad(std::string_view name, const char* what) {
+    return fail(Code::invalid_request, "'" + std::string(name) + "' " + what, std::string(name));
+}
+
+Result<std::string> text_of(const json::object& arguments, std::string_view name) {
+    const json::value* value = arguments.if_contains(name);
+    if (value == nullptr) return std::string();
+    if (!value->is_string()) return bad(name, "must be a string");
+    return std::string(value->get_string());
+}
+
+Result<std::int64_t> count_of(const json::object& arguments, std::string_view name, std::int64_t fallback) {
+    const json::value* value = arguments.if_contains(name);
+    if (value == nullptr) return fallback;
+    if (!value->is_int64() || value->get_int64() < 0) return bad(name, "must be a whole number, not negative");
+    return value->get_int64();
+}
+
+json::object account_json(const accounts::Account& account) {
+    return {{"id", account.id.text()}, {"name", account.name}, {"created_at", to_iso8601(account.created_at)}};
+}
+
+json::object user_json(const accounts::User& user) {
+    return {{"id", user.id.text()},
+            {"email", user.email},
+            {"role", user.role == accounts::Role::operator_ ? "operator" : "customer"},
+            {"created_at", to_iso8601(user.created_at)}};
+}
+
+json::object key_json(const accounts::Key& key) {
+    json::object out{{"id", key.id.text()},          {"account", key.account.text()}, {"name", key.name},
+                     {"hint", key.hint},             {"rpm", key.limits.rpm},         {"tpm", key.limits.tpm},
+                     {"created_at", to_iso8601(key.created_at)}};
+    out["revoked_at"] = key.revoked_at ? json::value(to_iso8601(*key.revoked_at)) : json::value(nullptr);
+    return out;
+}
+
+json::object balance_json(const billing::Balance& balance) {
+    return {{"available", balance.available.text()}, {"held", balance.held.text()}};
+}
+
+const char* outcome_word(billing::Outcome outcome) {
+    switch (outcome) {
+        case billing::Outcome::completed: return "completed";
+        case billing::Outcome::client_left: return "client_left";
+        case billing::Outcome::upstream_failed: return "upstream_failed";
+        case billing::Outcome::cancelled: return "cancelled";
+    }
+    return "completed";
+}
+
+json::object usage_json(const billing::UsageRecord& record) {
+    return {{"id", record.id.text()},
+            {"account", record.account.text()},
+            {"key", record.key.text()},
+            {"model", record.model},
+            {"provider", record.provider},
+            {"input_tokens", record.usage.input},
+            {"cached_tokens", record.usage.cached},
+            {"output_tokens", record.usage.output},
+            {"charge", billing::charge_of(record.prices, record.usage).text()},
+            {"estimated", record.is_estimated},
+            {"streamed", record.is_streamed},
+            {"outcome", outcome_word(record.outcome)},
+            {"started_at", to_iso8601(record.started_at)},
+            {"latency_us", record.latency_us},
+            {"first_token_us", record.first_token_us}};
+}
+
+template <class T, class F>
+json::object list_json(const std::vector<T>& items, F convert) {
+    json::array data;
+    for (const T& item : items) data.push_back(convert(item));
+    return {{"data", std::move(data)}};
+}
+
+}  // namespace
+
+const std::vector<Operations::Entry>& Operations::table() {
+    static const std::vector<Entry> entries = {
+        {"users.create", {"email"}, {"password", "role"}, &Operations::users_create},
+        {"users.list", {}, {}, &Operations::users_list},
+        {"accounts.create", {"name"}, {}, &Operations::accounts_create},
+        {"accounts.list", {}, {}, &Operations::accounts_list},
+        {"accounts.show", {"account"}, {}, &Operations::accounts_show},
+        {"keys.create", {"account", "name"}, {"rpm", "tpm"}, &Operations::keys_create},
+        {"keys.list", {}, {"account"}, &Operations::keys_list},
+        {"keys.revoke", {"key"}, {}, &Operations::keys_revoke},
+        {"credits.grant", {"account", "amount"}, {"idempotency_key", "note"}, &Operations::credits_grant},
+        {"credits.balance", {"account"}, {}, &Operations::credits_balance},
+        {"usage.list", {"account"}, {"limit"}, &Operations::usage_list},
+        {"models.list", {}, {}, &Operations::models_list},
+        {"ledger.verify", {}, {}, &Operations::ledger_verify},
+    };
+    return entries;
+}
+
+std::vector<std::string_view> Operations::names() {
+    std::vector<std::string_view> all;
+    for (const Entry& entry : table()) all.push_back(entry.name);
+    return all;
+}
+
+Operations::Answer Operations::call(std::string name, json::object arguments) {
+    auto entry = std::ranges::find(table(), name, &Entry::name);
+    if (entry == table().end()) co_return fail(Code::not_found, "no such operation: " + name);
+    for (std::string_view required : entry->required)
+        if (!arguments.contains(required)) co_return bad(required, "is missing");
+    for (const auto& argument : arguments) {
+        bool known = std::ranges::count(entry->required, std::string_view(argument.key())) +
+                         std::ranges::count(entry->optional, std::string_view(argument.key())) >
+                     0;
+        if (!known) co_return bad(argument.key(), "is not an argument of this operation");
+    }
+    co_return co_await (this->*entry->run)(std::move(arguments));
+}
+
+Operations::Answer Operations::users_create(json::object arguments) {
+    auto email = text_of(arguments, "email");
+    auto password = text_of(arguments, "password");
+    auto role = text_of(arguments, "role");
+    for (auto* one : {&email, &password, &role})
+        if (!*one) co_return fail(one->error());
+    if (!role->empty() && *role != "operator" && *role != "customer")
+        co_return bad("role", "must be operator or customer");
+    bool is_generated = password->empty();
+    if (is_generated) password = random_base62(20);
+    auto user = co_await accounts_.create_user(*email, Secret(*password), *role == "operator" ? accounts::Role::operator_
+                                                                                            : accounts::Role::customer);
+    if (!user) co_return fail(std::move(user.error()));
+    json::object out = user_json(*user);
+    if (is_generated) out["password"] = *password;  // shown once
+    co_return out;
+}
+
+Operations::Answer Operations::users_list(json::object) {
+    auto users = co_await accounts_.list_users();
+    if (!users) co_return fail(std::move(users.error()));
+    co_return list_json(*users, user_json);
+}
+
+Operations::Answer Operations::accounts_create(json::object arguments) {
+    auto name = text_of(arguments, "name");
+    if (!name) co_return fail(name.error());
+    auto account = co_await accounts_.create_account(*name);
+    if (!account) co_return fail(std::move(account.error()));
+    co_return account_json(*account);
+}
+
+Operations::Answer Operations::accounts_list(json::object) {
+    auto all = co_await accounts_.list_accounts();
+    if (!all) co_return fail(std::move(all.error()));
+    co_return list_json(*all, account_json);
+}
+
+Operations::Answer Operations::accounts_show(json::object arguments) {
+    auto name = text_of(arguments, "account");
+    if (!name) co_return fail(name.error());
+    auto account = co_await accounts_.account(*name);
+    if (!account) co_return fail(std::move(account.error()));
+    auto balance = co_await billing_.balance(account->id);
+    if (!balance) co_return fail(std::move(balance.error()));
+    json::object out = account_json(*account);
+    out["balance"] = balance_json(*balance);
+    co_return out;
+}
+
+Operations::Answer Operations::keys_create(json::object arguments) {
+    auto owner = text_of(arguments, "account");
+    auto name = text_of(arguments, "name");
+    auto rpm = count_of(arguments, "rpm", 0);
+    auto tpm = count_of(arguments, "tpm", 0);
+    if (!owner) co_return fail(owner.error());
+    if (!name) co_return fail(name.error());
+    if (!rpm) co_return fail(rpm.error());
+    if (!tpm) co_return fail(tpm.error());
+    auto account = co_await accounts_.account(*owner);
+    if (!account) co_return fail(std::move(account.error()));
+    accounts::RateLimits limits{*rpm, *tpm};
+    auto made = co_await accounts_.create_key(account->id, *name, limits);
+    if (!made) co_return fail(std::move(made.error()));
+    json::object out = key_json(made->key);
+    out["key"] = made->text.reveal();
+    co_return out;
+}
+
+Operations::Answer Operations::keys_list(json::object arguments) {
+    std::optional<AccountId> only;
+    auto owner = text_of(arguments, "account");
+    if (!owner) co_return fail(owner.error());
+    if (!owner->empty()) {
+        auto account = co_await accounts_.account(*owner);
+        if (!account) co_return fail(std::move(account.error()));
+        only = account->id;
+    }
+    auto keys = co_await accounts_.list_keys(only);
+    if (!keys) co_return fail(std::move(keys.error()));
+    co_return list_json(*keys, key_json);
+}
+
+Operations::Answer Operations::keys_revoke(json::object arguments) {
+    auto id = text_of(arguments, "key");
+    if (!id) co_return fail(id.error());
+    auto key = co_await accounts_.revoke_key(*id);
+    if (!key) co_return fail(std::move(key.error()));
+    co_return key_json(*key);
+}
+
+Operations::Answer Operations::credits_grant(json::object arguments) {
+    auto owner = text_of(arguments, "account");
+    auto amount_text = text_of(arguments, "amount");
+    auto key = text_of(arguments, "idempotency_key");
+    auto note = text_of(arguments, "note");
+    for (auto* one : {&owner, &amount_text, &key, &note})
+        if (!*one) co_return fail(one->error());
+    auto amount = Nanos::parse(*amount_text);
+    if (!amount) co_return bad("amount", "must be a decimal number of credits with at most 9 decimals, like 10 or 0.5");
+    auto account = co_await accounts_.account(*owner);
+    if (!account) co_return fail(std::move(account.error()));
+    auto balance = co_await billing_.grant(account->id, *amount, *key, *note);
+    if (!balance) co_return fail(std::move(balance.error()));
+    co_return balance_json(*balance);
+}
+
+Operations::Answer Operations::credits_balance(json::object arguments) {
+    auto owner = text_of(arguments, "account");
+    if (!owner) co_return fail(owner.error());
+    auto account = co_await accounts_.account(*owner);
+    if (!account) co_return fail(std::move(account.error()));
+    auto balance = co_await billing_.balance(account->id);
+    if (!balance) co_return fail(std::move(balance.error()));
+    co_return balance_json(*balance);
+}
+
+Operations::Answer Operations::usage_list(json::object arguments) {
+    auto owner = text_of(arguments, "account");
+    auto limit = count_of(arguments, "limit", 100);
+    if (!owner) co_return fail(owner.error());
+    if (!limit) co_return fail(limit.error());
+    auto account = co_await accounts_.account(*owner);
+    if (!account) co_return fail(std::move(account.error()));
+    auto records = co_await billing_.usage(account->id, std::clamp<std::int64_t>(*limit, 1, 100'000));
+    if (!records) co_return fail(std::move(records.error()));
+    co_return list_json(*records, usage_json);
+}
+
+Operations::Answer Operations::models_list(json::object) {
+    auto snapshot = catalog_.current();
+    json::array data;
+    for (const auto& model : snapshot->models) {
+        json::array routes;
+        for (const auto& route : model->routes)
+            routes.push_back(json::object{{"provider", route.provider->name}, {"model", route.upstream_model},
+                                          {"weight", route.weight}});
+        data.push_back(json::object{{"id", model->id},
+                                    {"context_length", model->context_length},
+                                    {"max_output_tokens", model->max_output_tokens},
+                                    {"price_input_per_m", model->prices.input_per_m.text()},
+                                    {"price_output_per_m", model->prices.output_per_m.text()},
+                                    {"routes", std::move(routes)}});
+    }
+    co_return json::object{{"data", std::move(data)}};
+}
+
+Operations::Answer Operations::ledger_verify(json::object) {
+    auto report = co_await billing_.verify();
+    if (!report) co_return fail(std::move(report.error()));
+    json::array problems;
+    for (const std::string& problem : report->problems) problems.push_back(json::string(problem));
+    co_return json::object{{"balanced", report->problems.empty()},
+                           {"problems", std::move(problems)},
+                           {"postings", report->postings},
+                           {"usage_records", report->usage_records},
+                           {"customer_credits", report->customer_credits.text()},
+                           {"revenue", report->revenue.text()}};
+}
+
+}  // namespace nebula::app

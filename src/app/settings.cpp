@@ -1,0 +1,93 @@
+#include "app/settings.hpp"
+
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+#include "base/crypto.hpp"
+
+namespace nebula::app {
+
+void AdminSettings::describe(settings::Visitor& v) {
+    v.field({.name = "listen",
+             .help = "Address and port of metrics, health and the admin API. Keep it on loopback: it is for operators."},
+            listen);
+}
+
+void DataSettings::describe(settings::Visitor& v) {
+    v.field({.name = "dir",
+             .help = "Directory for what is not in the database: sockets, first-start credentials. Empty: beside the "
+                     "SQLite file, or ./data."},
+            dir);
+}
+
+void LogSettings::describe(settings::Visitor& v) {
+    v.field({.name = "level",
+             .help = "Least severe level that is written.",
+             .apply = settings::Apply::live,
+             .one_of = {"debug", "info", "warn", "error", "off"}},
+            level);
+}
+
+void AppSettings::describe(settings::Visitor& v) {
+    v.section({.name = "http", .help = "The API listener."}, http);
+    v.section({.name = "admin", .help = "The operators' listener."}, admin);
+    v.section({.name = "store", .help = "The database."}, store);
+    v.section({.name = "data", .help = "Files beside the database."}, data);
+    v.section({.name = "log", .help = "What is written to standard error."}, log);
+    v.section({.name = "billing", .help = "Prepaid credits and the ledger."}, billing);
+    v.section({.name = "limits", .help = "Rate limits that apply to everybody; 0 = none."}, limits);
+    v.section({.name = "gateway", .help = "The request path."}, gateway);
+    v.section({.name = "runtime", .help = "Local models."}, runtime);
+    v.list({.name = "provider", .help = "Who answers requests.", .apply = settings::Apply::live}, providers);
+    v.list({.name = "model", .help = "What clients can ask for, at which price.", .apply = settings::Apply::live},
+           models);
+}
+
+std::filesystem::path AppSettings::data_dir() const {
+    if (!data.dir.empty()) return data.dir;
+    constexpr std::string_view scheme = "sqlite:";
+    if (store.url.starts_with(scheme) && store.url.find(":memory:") == std::string::npos) {
+        auto parent = std::filesystem::path(store.url.substr(scheme.size())).parent_path();
+        return parent.empty() ? "." : parent;
+    }
+    return "./data";
+}
+
+std::filesystem::path AppSettings::admin_file() const {
+    Sha256 digest = sha256(store.url);
+    return data_dir() / ("admin-" + to_hex(std::span(digest.bytes).first(4)) + ".json");
+}
+
+Loaded load_settings(std::string file) {
+    Loaded loaded;
+    bool is_chosen = !file.empty();
+    if (!is_chosen) {
+        const char* from_env = std::getenv("NEBULA_CONFIG");
+        is_chosen = from_env != nullptr;
+        file = is_chosen ? from_env : "nebula.toml";
+    }
+    std::string text;
+    std::ifstream in(file);
+    if (in) {
+        std::ostringstream content;
+        content << in.rdbuf();
+        text = content.str();
+        loaded.file = file;
+    } else if (is_chosen) {
+        loaded.file = file;
+        loaded.problems.push_back({0, "the configuration file cannot be read"});
+        return loaded;
+    }
+    auto describe = [&loaded](settings::Visitor& v) { loaded.settings.describe(v); };
+    loaded.problems = settings::load(text, describe);
+    return loaded;
+}
+
+std::string problem_text(const Loaded& loaded, const settings::Problem& problem) {
+    std::string where = loaded.file.empty() ? "settings" : loaded.file;
+    if (problem.line != 0) where += ":" + std::to_string(problem.line);
+    return where + ": " + problem.message;
+}
+
+}  // namespace nebula::app

@@ -1,0 +1,61 @@
+#pragma once
+// The whole configuration: every module's settings under its section.
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/settings.hpp"
+#include "billing/billing.hpp"
+#include "catalog/catalog.hpp"
+#include "gateway/gateway.hpp"
+#include "http/http.hpp"
+#include "ratelimit/ratelimit.hpp"
+#include "runtime/runtime.hpp"
+#include "store/store.hpp"
+
+namespace nebula::app {
+
+struct AdminSettings {  // [admin]
+    std::string listen = "127.0.0.1:9090";
+    void describe(settings::Visitor& v);
+};
+struct DataSettings {  // [data]
+    std::string dir;  // empty: the SQLite file's directory, else ./data
+    void describe(settings::Visitor& v);
+};
+struct LogSettings {  // [log]
+    std::string level = "info";
+    void describe(settings::Visitor& v);
+};
+
+struct AppSettings {
+    http::HttpSettings http;
+    AdminSettings admin;
+    store::StoreSettings store;
+    DataSettings data;
+    LogSettings log;
+    billing::BillingSettings billing;
+    ratelimit::LimitSettings limits;
+    gateway::GatewaySettings gateway;
+    runtime::RuntimeSettings runtime;
+    std::vector<catalog::ProviderSettings> providers;
+    std::vector<catalog::ModelSettings> models;
+    void describe(settings::Visitor& v);
+
+    std::filesystem::path data_dir() const;
+    /// Where a serving process leaves its admin address and token for the command line: one file per database.
+    std::filesystem::path admin_file() const;
+};
+
+struct Loaded {
+    AppSettings settings;
+    std::string file;  // empty = defaults and environment only
+    std::vector<settings::Problem> problems;
+};
+/// `file` empty: NEBULA_CONFIG, else ./nebula.toml if it exists, else defaults. A file that cannot be read is a problem.
+Loaded load_settings(std::string file);
+/// "FILE:LINE: message" or "FILE: message".
+std::string problem_text(const Loaded& loaded, const settings::Problem& problem);
+
+}  // namespace nebula::app

@@ -1,0 +1,212 @@
+#include "cli/cli.hpp"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <iostream>
+
+#include "cli/commands.hpp"
+
+namespace nebula::cli {
+namespace {
+
+namespace json = boost::json;
+
+// One parser, one object: options are read into members, and the chosen command sets what to run.
+class Program {
+   public:
+    int run(int argc, char** argv) {
+        app_.require_subcommand(1);
+        app_.set_version_flag("--version", std::string("nebula ") + NEBULA_VERSION);
+        add_serve();
+        add_users();
+        add_accounts();
+        add_keys();
+        add_credits();
+        add_usage();
+        add_models();
+        add_chat();
+        add_ledger();
+        add_migrate();
+        add_config();
+        leaf(app_, "version", "Print the version.", [] {
+            std::printf("nebula %s\n", NEBULA_VERSION);
+            return 0;
+        });
+        try {
+            app_.parse(argc, argv);
+        } catch (const CLI::ParseError& e) {
+            // Help and version are "errors" with code 0; everything else is wrong use.
+            return app_.exit(e) == 0 ? 0 : 2;
+        }
+        return action_ ? action_() : 2;
+    }
+
+   private:
+    CLI::App* group(const char* name, const char* help) {
+        CLI::App* made = app_.add_subcommand(name, help);
+        made->require_subcommand(1);
+        return made;
+    }
+    CLI::App* leaf(CLI::App& parent, const char* name, const char* help, std::function<int()> action) {
+        CLI::App* made = parent.add_subcommand(name, help);
+        made->add_option("--config", common_.config, "Configuration file (default: NEBULA_CONFIG, else ./nebula.toml)");
+        made->callback([this, action = std::move(action)] { action_ = action; });
+        return made;
+    }
+    CLI::App* operation(CLI::App& parent, const char* name, const char* help, const char* operation_name,
+                        std::vector<Column> columns = {}) {
+        CLI::App* made = leaf(parent, name, help, [this, operation_name, columns = std::move(columns)] {
+            return run_operation(common_, operation_name, std::move(arguments_), columns);
+        });
+        made->add_flag("--json", common_.json, "Print JSON");
+        return made;
+    }
+    // An option whose text becomes an argument of the operation.
+    void argument(CLI::App* command, const std::string& option, const char* name, const char* help, bool required) {
+        auto take = [this, name](const std::string& text) { arguments_[name] = text; };
+        auto* made = command->add_option_function<std::string>(option, take, help);
+        if (required) made->required();
+    }
+    void number(CLI::App* command, const std::string& option, const char* name, const char* help) {
+        command->add_option_function<std::int64_t>(
+            option, [this, name](const std::int64_t& value) { arguments_[name] = value; }, help);
+    }
+
+    void add_serve() {
+        auto* serve = leaf(app_, "serve", "Run the server until SIGTERM; SIGHUP reloads providers, models and prices.",
+                           [this] { return app::serve(app::load_settings(common_.config), serve_); });
+        serve->add_flag("--greet", serve_.greet, "After start, send one chat completion and show it");
+    }
+    void add_users() {
+        auto* users = group("users", "People who sign in.");
+        auto* create = operation(*users, "create", "Create a user; prints the password once.", "users.create");
+        argument(create, "email", "email", "E-mail address", true);
+        argument(create, "--role", "role", "operator or customer (default)", false);
+        create->add_flag_callback(
+            "--password-stdin",
+            [this] {
+                std::string line;
+                std::getline(std::cin, line);
+                arguments_["password"] = line;
+            },
+            "Read the password from standard input instead of making one");
+        operation(*users, "list", "List users.", "users.list",
+                  {{"id", "ID"}, {"email", "E-MAIL"}, {"role", "ROLE"}, {"created_at", "CREATED"}});
+    }
+    void add_accounts() {
+        auto* accounts = group("accounts", "Who owns keys and credits.");
+        auto* create = operation(*accounts, "create", "Create an account.", "accounts.create");
+        argument(create, "name", "name", "Unique name", true);
+        operation(*accounts, "list", "List accounts.", "accounts.list",
+                  {{"id", "ID"}, {"name", "NAME"}, {"created_at", "CREATED"}});
+        auto* show = operation(*accounts, "show", "Show one account with its balance.", "accounts.show");
+        argument(show, "account", "account", "Id or name", true);
+    }
+    void add_keys() {
+        auto* keys = group("keys", "API keys.");
+        auto* create = operation(*keys, "create", "Create a key; it is printed once.", "keys.create");
+        argument(create, "--account", "account", "Id or name of the owner", true);
+        argument(create, "--name", "name", "What the key is for", true);
+        number(create, "--rpm", "rpm", "Requests per minute of this key; 0 = no limit of its own");
+        number(create, "--tpm", "tpm", "Tokens per minute of this key; 0 = no limit of its own");
+        auto* list = operation(*keys, "list", "List keys.", "keys.list",
+                               {{"id", "ID"}, {"account", "ACCOUNT"}, {"name", "NAME"}, {"hint", "KEY"},
+                                {"created_at", "CREATED"}, {"revoked_at", "REVOKED"}});
+        argument(list, "--account", "account", "Only of this account", false);
+        auto* revoke = operation(*keys, "revoke", "Revoke a key at once.", "keys.revoke");
+        argument(revoke, "key", "key", "Id of the key (key_…)", true);
+    }
+    void add_credits() {
+        auto* credits = group("credits", "Prepaid money; 1 credit = 1 USD.");
+        auto* grant = operation(*credits, "grant", "Give credits to an account.", "credits.grant");
+        argument(grant, "account", "account", "Id or name", true);
+        argument(grant, "amount", "amount", "Decimal number of credits; negative takes back", true);
+        argument(grant, "--idempotency-key", "idempotency_key", "Repeating the call with it posts once", false);
+        argument(grant, "--note", "note", "Kept with the posting", false);
+        auto* balance = operation(*credits, "balance", "Show what an account can spend.", "credits.balance");
+        argument(balance, "account", "account", "Id or name", true);
+    }
+    void add_usage() {
+        auto* usage = group("usage", "Metered requests.");
+        auto* list = operation(*usage, "list", "Latest usage records of an account.", "usage.list",
+                               {{"id", "REQUEST"}, {"started_at", "STARTED"}, {"model", "MODEL"},
+                                {"input_tokens", "IN"}, {"output_tokens", "OUT"}, {"charge", "CHARGE"},
+                                {"outcome", "OUTCOME"}, {"estimated", "ESTIMATED"}});
+        argument(list, "account", "account", "Id or name", true);
+        number(list, "--limit", "limit", "At most this many (default 100)");
+    }
+    void add_models() {
+        auto* models = group("models", "What clients can ask for.");
+        operation(*models, "list", "List models with prices and routes.", "models.list",
+                  {{"id", "ID"}, {"context_length", "CONTEXT"}, {"price_input_per_m", "INPUT/M"},
+                   {"price_output_per_m", "OUTPUT/M"}, {"routes", "ROUTES"}});
+    }
+    void add_chat() {
+        auto* chat = leaf(app_, "chat", "Talk to a model: one shot with a prompt, else interactively.",
+                          [this] { return run_chat(common_, chat_); });
+        chat->add_option("prompt", chat_.prompt, "What to say; without it, lines are read from standard input");
+        chat->add_option("--model", chat_.model, "Model (default: the first)");
+        chat->add_option("--system", chat_.system, "System message");
+        chat->add_option("--key", chat_.key, "API key (default: NEBULA_API_KEY, else the first-start key)");
+        chat->add_option("--url", chat_.url, "Server (default: the one running on this database)");
+        chat->add_option("--max-tokens", chat_.max_tokens, "Longest answer")->check(CLI::NonNegativeNumber);
+    }
+    void add_ledger() {
+        auto* ledger = group("ledger", "The double-entry ledger.");
+        operation(*ledger, "verify", "Recompute every balance; exits 1 when something does not balance.",
+                  "ledger.verify");
+    }
+    void add_migrate() {
+        leaf(app_, "migrate", "Bring the database to this version's schema.", [this] {
+            auto settings = settings_of(common_);
+            if (!settings) return 2;
+            auto applied = app::migrate(*settings);
+            if (!applied) return print_error(applied.error());
+            std::printf("%d migrations applied\n", *applied);
+            return 0;
+        });
+    }
+    void add_config() {
+        auto* config = group("config", "The configuration file.");
+        leaf(*config, "explain", "Print every setting with its value, default and meaning, as TOML.", [this] {
+            app::Loaded loaded = app::load_settings(common_.config);
+            for (const auto& problem : loaded.problems)
+                std::fprintf(stderr, "%s\n", app::problem_text(loaded, problem).c_str());
+            auto describe = [&loaded](settings::Visitor& v) { loaded.settings.describe(v); };
+            std::fputs(settings::explain(describe).c_str(), stdout);
+            return loaded.problems.empty() ? 0 : 2;
+        });
+        leaf(*config, "check", "Report every mistake in the configuration.", [this] { return check_config(); });
+    }
+    int check_config() {
+        app::Loaded loaded = app::load_settings(common_.config);
+        for (const auto& problem : loaded.problems)
+            std::fprintf(stderr, "%s\n", app::problem_text(loaded, problem).c_str());
+        std::vector<std::string> problems = app::check_catalog(loaded.settings);
+        for (const std::string& problem : problems) std::fprintf(stderr, "%s\n", problem.c_str());
+        if (!loaded.problems.empty() || !problems.empty()) return 2;
+        std::printf("the configuration is valid\n");
+        return 0;
+    }
+
+    CLI::App app_{"Nebula: a self-hosted AI cloud"};
+    Common common_;
+    app::ServeOptions serve_;
+    ChatOptions chat_;
+    json::object arguments_;
+    std::function<int()> action_;
+};
+
+}  // namespace
+
+int run(int argc, char** argv) {
+    try {
+        Program program;
+        return program.run(argc, argv);
+    } catch (const std::exception& e) {
+        std::fprintf(stderr, "nebula: %s\n", e.what());
+        return 1;
+    }
+}
+
+}  // namespace nebula::cli
