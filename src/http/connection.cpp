@@ -22,11 +22,17 @@ Io failure(int problem) { return problem == EAGAIN || problem == EWOULDBLOCK ? I
 }  // namespace
 
 Connection::Impl::Impl(IoThread& on, int descriptor)
-    : thread(on), poller(Poller::of(on)), fd(descriptor), deadline(on.deadlines(), [](void* self) {
-          auto& impl = *static_cast<Impl*>(self);
-          impl.expired = impl.ended = true;
-          if (impl.reader || impl.writer) impl.poller.kick(impl);
-      }, this) {}
+    : thread(on),
+      poller(Poller::of(on)),
+      fd(descriptor),
+      deadline(
+          on.deadlines(),
+          [](void* self) {
+              auto& impl = *static_cast<Impl*>(self);
+              impl.expired = impl.ended = true;
+              if (impl.reader || impl.writer) impl.poller.kick(impl);
+          },
+          this) {}
 
 Connection::Impl::~Impl() {
     poller.remove(*this);
@@ -50,8 +56,8 @@ Io Connection::Impl::wait_status() const {
     return expired ? Io::timed_out : Io::ok;
 }
 
-// A read that got less than it asked for has emptied the socket: later bytes bring a new event. Not after the peer hung
-// up, since that event has come already and the end is still to be read.
+// A read that got less than it asked for has emptied the socket: later bytes bring a new event. Not after the
+// peer hung up, since that event has come already and the end is still to be read.
 ssize_t Connection::Impl::receive(char* into, std::size_t size) {
     ssize_t got;
     do {
@@ -198,7 +204,7 @@ bool Connection::has_pending_input() {
 }
 
 void Connection::shutdown_write() {
-    if (impl_->ssl != nullptr && impl_->tls_done) SSL_shutdown(impl_->ssl);
+    if (impl_->ssl != nullptr && impl_->tls_done && !impl_->tls_write_failed) SSL_shutdown(impl_->ssl);
     ::shutdown(impl_->fd, SHUT_WR);
 }
 

@@ -19,10 +19,11 @@ struct Connection::Impl : Poller::Target {
     Deadline deadline;
     bool cancelled = false;
     bool expired = false;
-    bool tls_pending = false;  // OpenSSL holds bytes that the socket will not announce again
-    bool tls_done = false;     // handshake finished, nothing failed since
+    bool tls_pending = false;       // OpenSSL holds bytes that the socket will not announce again
+    bool tls_done = false;          // handshake finished, no read failed since
+    bool tls_write_failed = false;  // nothing more can be sent; an answer sent early may still be read
     bool reset_on_close = false;
-    std::string tls_peer;      // client side: host and port, the key of sessions to resume
+    std::string tls_peer;  // client side: host and port, the key of sessions to resume
 
     bool ready(bool for_write) const;
     Io wait_status() const;

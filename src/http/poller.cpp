@@ -80,8 +80,8 @@ void Poller::arm() {
 void Poller::dispatch() {
     int count = ::epoll_wait(fd_, events_.data(), static_cast<int>(batch_max), 0);
     batch_ = count > 0 ? static_cast<std::size_t>(count) : 0;
-    // Armed after taking the events and before resuming anybody: nothing is reported twice, and an exception below
-    // cannot stop the loop.
+    // Armed after taking the events and before resuming anybody: nothing is reported twice, and an exception
+    // below cannot stop the loop.
     arm();
     for (std::size_t i = 0; i < batch_; ++i) {
         auto& target = *static_cast<Target*>(events_[i].data.ptr);
@@ -91,7 +91,8 @@ void Poller::dispatch() {
         if (seen & (EPOLLOUT | EPOLLHUP | EPOLLERR)) target.write_ready = true;
     }
     for (std::size_t i = 0; i < batch_; ++i) {
-        // Looked up again each time: a resumed coroutine may destroy its own connection and others of the batch.
+        // Looked up again each time: a resumed coroutine may destroy its own connection and others of the
+        // batch.
         auto* target = static_cast<Target*>(events_[i].data.ptr);
         if (target == nullptr) continue;
         if (target->reader && (target->read_ready || (target->reader_takes_write && target->write_ready)))

@@ -1,9 +1,9 @@
 #pragma once
 // Readiness of the sockets of one I/O thread. Private to http.
-// Asio's async_wait costs an epoll_ctl per wait, and its receive operations a recv that finds nothing. Here a descriptor
-// is registered once, edge-triggered, in a set of its own; Asio waits for the set as a whole, so that one re-arm per
-// turn of the loop serves every connection that became ready in it. Ready flags are remembered: a socket known to be
-// empty is not asked again.
+// Asio's async_wait costs an epoll_ctl per wait, and its receive operations a recv that finds nothing. Here a
+// descriptor is registered once, edge-triggered, in a set of its own; Asio waits for the set as a whole, so
+// that one re-arm per turn of the loop serves every connection that became ready in it. Ready flags are
+// remembered: a socket known to be empty is not asked again.
 
 #include <array>
 #include <coroutine>
@@ -19,16 +19,17 @@
 namespace nebula::http {
 
 class Poller {
-   public:
+ public:
     /// What is registered. At most one coroutine waits per direction.
     struct Target {
         std::coroutine_handle<> reader;
         std::coroutine_handle<> writer;
-        bool read_ready = true;    // false = a read would block; true = unknown or ready
-        bool write_ready = true;   // likewise for writes
-        bool hung_up = false;      // the peer closed or an error came: read until the end, short reads prove nothing
+        bool read_ready = true;   // false = a read would block; true = unknown or ready
+        bool write_ready = true;  // likewise for writes
+        bool hung_up =
+            false;  // the peer closed or an error came: read until the end, short reads prove nothing
         bool reader_takes_write = false;  // TLS: the reader needs the socket to accept bytes first
-        bool ended = false;        // cancelled or past its deadline: waits end at once
+        bool ended = false;               // cancelled or past its deadline: waits end at once
         bool kicked = false;
     };
 
@@ -39,10 +40,11 @@ class Poller {
     bool add(int fd, Target& target);
     /// Before `fd` is closed. Safe from inside a coroutine that this poller resumed.
     void remove(Target& target);
-    /// Resumes the waiters of a target that has `ended`, soon and from the loop, never from inside the caller.
+    /// Resumes the waiters of a target that has `ended`, soon and from the loop, never from inside the
+    /// caller.
     void kick(Target& target);
 
-   private:
+ private:
     struct Impl;
     friend struct PollerService;
     explicit Poller(IoThread& thread);

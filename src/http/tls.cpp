@@ -1,5 +1,6 @@
 // TLS over the connection's own system calls: OpenSSL reads and writes through a BIO that calls recv and
-// sendmsg(MSG_NOSIGNAL) and keeps the ready flags, so no signal can come of it and an empty socket is not asked twice.
+// sendmsg(MSG_NOSIGNAL) and keeps the ready flags, so no signal can come of it and an empty socket is not
+// asked twice.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <openssl/err.h>
@@ -62,7 +63,7 @@ BIO_METHOD* bio_method() {
 
 /// Sessions to resume, by host and port. One per client context, shared by all threads.
 class SessionCache {
-   public:
+ public:
     void put(const std::string& key, SSL_SESSION* session) {
         std::lock_guard lock(mutex_);
         if (sessions_.size() >= origins_max && !sessions_.contains(key)) clear();
@@ -87,7 +88,7 @@ class SessionCache {
     }
     ~SessionCache() { clear(); }
 
-   private:
+ private:
     static constexpr std::size_t per_origin_max = 8;
     static constexpr std::size_t origins_max = 1024;
     void clear() {
@@ -100,9 +101,10 @@ class SessionCache {
 };
 
 int cache_index() {
-    static int index = SSL_CTX_get_ex_new_index(
-        0, nullptr, nullptr, nullptr,
-        [](void*, void* cache, CRYPTO_EX_DATA*, int, long, void*) { delete static_cast<SessionCache*>(cache); });
+    static int index = SSL_CTX_get_ex_new_index(0, nullptr, nullptr, nullptr,
+                                                [](void*, void* cache, CRYPTO_EX_DATA*, int, long, void*) {
+                                                    delete static_cast<SessionCache*>(cache);
+                                                });
     return index;
 }
 
@@ -128,7 +130,8 @@ std::string port_of_peer(int fd) {
     socklen_t size = sizeof address;
     if (::getpeername(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return "?";
     if (address.ss_family == AF_INET) return std::to_string(reinterpret_cast<sockaddr_in&>(address).sin_port);
-    if (address.ss_family == AF_INET6) return std::to_string(reinterpret_cast<sockaddr_in6&>(address).sin6_port);
+    if (address.ss_family == AF_INET6)
+        return std::to_string(reinterpret_cast<sockaddr_in6&>(address).sin6_port);
     return "unix";
 }
 
@@ -158,9 +161,10 @@ int choose_protocol(SSL*, const unsigned char** out, unsigned char* out_size, co
     return SSL_TLSEXT_ERR_OK;
 }
 
-/// What the next SSL_write takes: a large piece as it is, small ones joined into `scratch`. On a retry the pieces are
-/// the same, and so is what this returns, as OpenSSL demands.
-std::string_view next_record(std::span<const iovec> pieces, std::size_t at, std::size_t inside, char* scratch) {
+/// What the next SSL_write takes: a large piece as it is, small ones joined into `scratch`. On a retry the
+/// pieces are the same, and so is what this returns, as OpenSSL demands.
+std::string_view next_record(std::span<const iovec> pieces, std::size_t at, std::size_t inside,
+                             char* scratch) {
     const char* first = static_cast<const char*>(pieces[at].iov_base) + inside;
     std::size_t left = pieces[at].iov_len - inside;
     if (left >= join_below || at + 1 == pieces.size()) return {first, left};
@@ -189,16 +193,22 @@ ReadResult Connection::Impl::tls_read(std::span<char> into) {
         return {Io::ok, got};
     }
     switch (SSL_get_error(ssl, done)) {
-        case SSL_ERROR_WANT_READ: return {Io::would_block, 0};
-        case SSL_ERROR_WANT_WRITE: reader_takes_write = true; return {Io::would_block, 0};
-        case SSL_ERROR_ZERO_RETURN: return {Io::closed, 0};
-        default: tls_done = false; return {Io::failed, 0};  // also an end without close_notify: a cut
+        case SSL_ERROR_WANT_READ:
+            return {Io::would_block, 0};
+        case SSL_ERROR_WANT_WRITE:
+            reader_takes_write = true;
+            return {Io::would_block, 0};
+        case SSL_ERROR_ZERO_RETURN:
+            return {Io::closed, 0};
+        default:
+            tls_done = false;
+            return {Io::failed, 0};  // also an end without close_notify: a cut
     }
 }
 
 WriteResult Connection::Impl::tls_write(std::span<const iovec> pieces) {
     if (!write_ready) return {Io::would_block, 0};
-    if (!tls_done) return {Io::failed, 0};
+    if (!tls_done || tls_write_failed) return {Io::failed, 0};
     static thread_local char scratch[record_bytes];
     std::size_t total = 0, at = 0, inside = 0;
     while (true) {
@@ -215,7 +225,7 @@ WriteResult Connection::Impl::tls_write(std::span<const iovec> pieces) {
         }
         int problem = SSL_get_error(ssl, done);
         if (problem != SSL_ERROR_WANT_WRITE) {
-            tls_done = false;
+            tls_write_failed = true;
             return {Io::failed, 0};
         }
         if (total > 0) return {Io::ok, total};
@@ -265,7 +275,7 @@ bool Connection::Impl::tls_input_pending() {
 
 void Connection::Impl::tls_close() {
     ERR_clear_error();
-    if (tls_done && !reset_on_close) SSL_shutdown(ssl);
+    if (tls_done && !tls_write_failed && !reset_on_close) SSL_shutdown(ssl);
     // Otherwise SSL_free would mark the session as not resumable.
     SSL_set_shutdown(ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(ssl);
@@ -297,7 +307,8 @@ Async<Result<void>> Connection::tls_connect(ssl_ctx_st* context, std::string hos
         SSL_set1_host(ssl, host.c_str());
     }
     SessionCache* cache = cache_of(context);
-    if (SSL_SESSION* session = cache != nullptr ? cache->take(impl_->tls_peer) : nullptr; session != nullptr) {
+    if (SSL_SESSION* session = cache != nullptr ? cache->take(impl_->tls_peer) : nullptr;
+        session != nullptr) {
         SSL_set_session(ssl, session);
         SSL_SESSION_free(session);
     }
@@ -307,14 +318,16 @@ Async<Result<void>> Connection::tls_connect(ssl_ctx_st* context, std::string hos
         if (step == Io::ok) co_return Result<void>{};
         if (step == Io::failed) {
             long verdict = SSL_get_verify_result(ssl);
-            std::string why = verdict != X509_V_OK ? X509_verify_cert_error_string(verdict) : openssl_problem();
+            std::string why =
+                verdict != X509_V_OK ? X509_verify_cert_error_string(verdict) : openssl_problem();
             co_return fail(Code::upstream_failed, "the upstream could not be reached", {}, "tls: " + why);
         }
         Wait wait = wants_write ? writable() : readable();
         Io waited = co_await wait;
         if (waited == Io::timed_out)
             co_return fail(Code::timeout, "the upstream did not answer in time", {}, "connect: tls");
-        if (waited != Io::ok) co_return fail(Code::cancelled, "the request was cancelled", {}, "connect: tls");
+        if (waited != Io::ok)
+            co_return fail(Code::cancelled, "the request was cancelled", {}, "connect: tls");
     }
 }
 
