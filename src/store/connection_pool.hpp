@@ -24,7 +24,8 @@ class ConnectionPool {
     std::unique_ptr<Connection> take() {
         {
             std::unique_lock lock(mutex_);
-            bool got = freed_.wait_for(lock, wait_max_, [this] { return !idle_.empty() || open_count_ < max_; });
+            bool got =
+                freed_.wait_for(lock, wait_max_, [this] { return !idle_.empty() || open_count_ < max_; });
             if (!got) throw DbError("no database connection became free in time");
             if (!idle_.empty()) {
                 auto connection = std::move(idle_.back());  // the warmest

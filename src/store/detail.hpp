@@ -32,8 +32,8 @@ struct Meters {
 /// A transaction that has begun; knows how to end.
 class EngineTx : public Tx {
    public:
-    /// Runs `work`, then commits or rolls back. Work that goes on after a failed statement is refused at the end: its
-    /// transaction is lost on PostgreSQL, so it is on SQLite too.
+    /// Runs `work`, then commits or rolls back. Work that goes on after a failed statement is refused at the
+    /// end: its transaction is lost on PostgreSQL, so it is on SQLite too.
     void run(const std::function<bool(Tx&)>& work, Meters::PerMode& meters);
 
    protected:
@@ -79,7 +79,8 @@ struct TextHash {
 };
 
 /// `path` is a file path or ":memory:". Both throw DbError.
-std::unique_ptr<Db> open_sqlite(const std::string& path, const StoreSettings& settings, metrics::Registry& metrics);
+std::unique_ptr<Db> open_sqlite(const std::string& path, const StoreSettings& settings,
+                                metrics::Registry& metrics);
 std::unique_ptr<Db> open_postgres(const StoreSettings& settings, metrics::Registry& metrics);
 
 }  // namespace nebula::store::detail

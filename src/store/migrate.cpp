@@ -18,10 +18,13 @@ constexpr Sql sql_create{"migrations.create",
                          " sha256 TEXT NOT NULL,"
                          " applied_at BIGINT NOT NULL)"};
 // Two nodes may start at the same time; on SQLite the transaction itself excludes the other.
-constexpr Sql sql_lock{"migrations.lock", "SELECT 1", "SELECT 1 FROM (SELECT pg_advisory_xact_lock(7954781261)) AS l"};
-constexpr Sql sql_applied{"migrations.applied", "SELECT number, name, sha256 FROM nebula_migrations ORDER BY number"};
-constexpr Sql sql_insert{"migrations.insert",
-                         "INSERT INTO nebula_migrations (number, name, sha256, applied_at) VALUES ($1, $2, $3, $4)"};
+constexpr Sql sql_lock{"migrations.lock", "SELECT 1",
+                       "SELECT 1 FROM (SELECT pg_advisory_xact_lock(7954781261)) AS l"};
+constexpr Sql sql_applied{"migrations.applied",
+                          "SELECT number, name, sha256 FROM nebula_migrations ORDER BY number"};
+constexpr Sql sql_insert{
+    "migrations.insert",
+    "INSERT INTO nebula_migrations (number, name, sha256, applied_at) VALUES ($1, $2, $3, $4)"};
 
 struct Applied {
     std::string name;
@@ -53,7 +56,8 @@ Result<std::vector<const Migration*>> steps_for(Engine engine, std::span<const M
         if (step.engine != other) steps.push_back(&step);
     std::ranges::sort(steps, {}, &Migration::number);
     auto twice = std::ranges::adjacent_find(steps, {}, &Migration::number);
-    if (twice != steps.end()) return fail(Code::internal, title(**twice) + " has a number that is used twice");
+    if (twice != steps.end())
+        return fail(Code::internal, title(**twice) + " has a number that is used twice");
     return steps;
 }
 
@@ -62,9 +66,10 @@ Result<bool> check_applied(const AppliedSteps& applied, const std::vector<const 
     std::int64_t newest_known = steps.empty() ? 0 : steps.back()->number;
     const auto& [newest, what] = *applied.rbegin();
     if (newest > newest_known)
-        return fail(Code::conflict, "the database was made by a newer version of this program: it has migration " +
-                                        std::to_string(newest) + " (" + what.name + "), the newest known is " +
-                                        std::to_string(newest_known));
+        return fail(Code::conflict,
+                    "the database was made by a newer version of this program: it has migration " +
+                        std::to_string(newest) + " (" + what.name + "), the newest known is " +
+                        std::to_string(newest_known));
     for (const Migration* step : steps) {
         auto found = applied.find(step->number);
         if (found != applied.end() && found->second.sha256 != hash_of(*step))

@@ -21,7 +21,8 @@ class Migrations : public EngineTest {
 };
 NEBULA_BOTH_ENGINES(Migrations);
 
-constexpr Migration first{1, "first", MigrationEngine::any, "CREATE TABLE a (id BIGINT PRIMARY KEY, t TEXT);"};
+constexpr Migration first{1, "first", MigrationEngine::any,
+                          "CREATE TABLE a (id BIGINT PRIMARY KEY, t TEXT);"};
 constexpr Migration second{2, "second", MigrationEngine::any,
                            "INSERT INTO a (id, t) VALUES (1, 'one; two');  -- it's; a comment\n"
                            "/* and ; another */ INSERT INTO a (id, t) VALUES (2, 'it''s');\n"};
@@ -41,7 +42,8 @@ TEST_P(Migrations, AreAppliedOnceInTheOrderOfTheirNumbers) {
 TEST_P(Migrations, RefuseATextThatWasChangedAfterwards) {
     const Migration before[] = {first};
     ASSERT_EQ(db().migrate(before).value(), 1);
-    const Migration after[] = {{1, "first", MigrationEngine::any, "CREATE TABLE a (id BIGINT PRIMARY KEY);"}, second};
+    const Migration after[] = {{1, "first", MigrationEngine::any, "CREATE TABLE a (id BIGINT PRIMARY KEY);"},
+                               second};
     auto result = db().migrate(after);
     ASSERT_FALSE(result);
     EXPECT_EQ(result.error().code, Code::conflict);
@@ -62,8 +64,8 @@ TEST_P(Migrations, RefuseASchemaOfANewerProgram) {
 
 // Half a step must never stay: it could not be applied again.
 TEST_P(Migrations, LeaveNothingOfAStepThatFailed) {
-    const Migration all[] = {first,
-                             {2, "broken", MigrationEngine::any, "INSERT INTO a (id) VALUES (1); INSERT INTO nowhere;"}};
+    const Migration all[] = {
+        first, {2, "broken", MigrationEngine::any, "INSERT INTO a (id) VALUES (1); INSERT INTO nowhere;"}};
     auto result = db().migrate(all);
     ASSERT_FALSE(result);
     EXPECT_THAT(result.error().detail, HasSubstr("migration 2 (broken)"));
@@ -77,11 +79,13 @@ TEST_P(Migrations, TakeTheTextOfTheEngine) {
         first,
         {2, "trigger", MigrationEngine::sqlite,
          "CREATE TRIGGER twice AFTER INSERT ON a WHEN NEW.id < 10 BEGIN\n"
-         "  INSERT INTO a (id, t) VALUES (NEW.id + 10, 'a'); INSERT INTO a (id, t) VALUES (NEW.id + 20, 'b');\n"
+         "  INSERT INTO a (id, t) VALUES (NEW.id + 10, 'a'); INSERT INTO a (id, t) VALUES (NEW.id + 20, "
+         "'b');\n"
          "END;\nINSERT INTO a (id, t) VALUES (1, 'first');"},
         {2, "trigger", MigrationEngine::postgres,
          "CREATE FUNCTION twice() RETURNS trigger LANGUAGE plpgsql AS $body$\nBEGIN\n  IF NEW.id < 10 THEN\n"
-         "    INSERT INTO a (id, t) VALUES (NEW.id + 10, 'a'); INSERT INTO a (id, t) VALUES (NEW.id + 20, 'b');\n"
+         "    INSERT INTO a (id, t) VALUES (NEW.id + 10, 'a'); INSERT INTO a (id, t) VALUES (NEW.id + 20, "
+         "'b');\n"
          "  END IF;\n  RETURN NEW;\nEND $body$;\n"
          "CREATE TRIGGER twice AFTER INSERT ON a FOR EACH ROW EXECUTE FUNCTION twice();\n"
          "INSERT INTO a (id, t) VALUES (1, 'first');"}};

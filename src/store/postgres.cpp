@@ -43,7 +43,8 @@ class PgRow final : public Row {
 
     std::string_view text(int column) const override {
         check_column(column);
-        return {PQgetvalue(result_, row_, column), static_cast<std::size_t>(PQgetlength(result_, row_, column))};
+        return {PQgetvalue(result_, row_, column),
+                static_cast<std::size_t>(PQgetlength(result_, row_, column))};
     }
 
     std::string_view blob(int column) const override {
@@ -75,7 +76,8 @@ class PgRow final : public Row {
     const char* name_;
     const pg_result* result_;
     int row_ = 0;
-    mutable std::vector<std::unique_ptr<std::string>> decoded_;  // of this row; pointers, so that views stay valid
+    mutable std::vector<std::unique_ptr<std::string>>
+        decoded_;  // of this row; pointers, so that views stay valid
 };
 
 class PgTx final : public EngineTx {
@@ -122,7 +124,8 @@ class PgTx final : public EngineTx {
 
     void rollback() noexcept override {
         try {
-            if (connection_.is_connected() && !connection_.is_reusable()) connection_.script("rollback", "ROLLBACK");
+            if (connection_.is_connected() && !connection_.is_reusable())
+                connection_.script("rollback", "ROLLBACK");
         } catch (const std::exception& e) {
             // The connection is not reusable then, so the pool drops it and the server rolls back.
             LOG_WARN("rollback failed", {"error", e.what()});
@@ -169,8 +172,8 @@ class PgOwnership final : public Ownership {
 class PgDb final : public Db {
    public:
     PgDb(const StoreSettings& settings, metrics::Registry& metrics)
-        : Db(static_cast<std::size_t>(settings.connections_max), 0, static_cast<std::size_t>(settings.queue_max),
-             metrics),
+        : Db(static_cast<std::size_t>(settings.connections_max), 0,
+             static_cast<std::size_t>(settings.queue_max), metrics),
           settings_(settings),
           meters_(metrics, Engine::postgres, settings.connections_max),
           connections_(static_cast<std::size_t>(settings.connections_max), settings.statement_timeout,
@@ -212,8 +215,8 @@ class PgDb final : public Db {
         }
     };
 
-    /// A connection in a transaction. Idle connections die with the server or the network: they are replaced here,
-    /// where nothing has been done yet.
+    /// A connection in a transaction. Idle connections die with the server or the network: they are replaced
+    /// here, where nothing has been done yet.
     std::unique_ptr<PgConnection> begin(Mode mode) {
         const char* text = mode == Mode::write ? "BEGIN" : "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         for (int attempt = 1;; ++attempt) {

@@ -11,10 +11,11 @@
 namespace nebula::store::detail {
 namespace {
 
-constexpr Oid oid_int8 = 20;   // these numbers are part of PostgreSQL's protocol
+constexpr Oid oid_int8 = 20;  // these numbers are part of PostgreSQL's protocol
 constexpr Oid oid_bytea = 17;
 constexpr std::size_t statements_max = 512;
-// Statements sent before their results are read: enough to hide the round trip, few enough to keep memory small.
+// Statements sent before their results are read: enough to hide the round trip, few enough to keep memory
+// small.
 constexpr std::size_t pipeline_rows = 512;
 
 const char* text_of(const Sql& sql) { return sql.postgres != nullptr ? sql.postgres : sql.text; }
@@ -74,22 +75,23 @@ void PgParams::set(const char* statement, std::span<const Param> params) {
 }
 
 PgConnection::PgConnection(const StoreSettings& settings, Meters& meters) : meters_(meters) {
-    // The later of two settings wins, so a URL may override what stands before it. Keep-alives find a dead network
-    // that the server's own statement timeout cannot report.
+    // The later of two settings wins, so a URL may override what stands before it. Keep-alives find a dead
+    // network that the server's own statement timeout cannot report.
     std::string user_timeout = std::to_string(settings.statement_timeout.count() + 5000);
-    const char* const names[] = {"connect_timeout",     "keepalives_idle",  "keepalives_interval",
-                                 "keepalives_count",    "tcp_user_timeout", "fallback_application_name",
-                                 "dbname",              "client_encoding",  nullptr};
-    const char* const values[] = {"5", "10", "5", "3", user_timeout.c_str(), "nebula", settings.url.c_str(),
-                                  "UTF8", nullptr};
+    const char* const names[] = {"connect_timeout",  "keepalives_idle",  "keepalives_interval",
+                                 "keepalives_count", "tcp_user_timeout", "fallback_application_name",
+                                 "dbname",           "client_encoding",  nullptr};
+    const char* const values[] = {
+        "5", "10", "5", "3", user_timeout.c_str(), "nebula", settings.url.c_str(), "UTF8", nullptr};
     handle_ = PQconnectdbParams(names, values, 1);
     try {
         if (PQstatus(handle_) != CONNECTION_OK)
             throw DbError("cannot connect: " + without_line_end(PQerrorMessage(handle_)));
         PQsetNoticeProcessor(handle_, &log_notice, nullptr);
-        std::string setup = "SET statement_timeout = " + std::to_string(settings.statement_timeout.count()) +
-                            "; SET client_min_messages = warning; SET TimeZone = 'UTC'; SET bytea_output = 'hex';"
-                            " SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'";
+        std::string setup =
+            "SET statement_timeout = " + std::to_string(settings.statement_timeout.count()) +
+            "; SET client_min_messages = warning; SET TimeZone = 'UTC'; SET bytea_output = 'hex';"
+            " SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'";
         script("setup", setup.c_str());
     } catch (...) {
         meters_.errors.add();
@@ -102,7 +104,9 @@ PgConnection::~PgConnection() { PQfinish(handle_); }
 
 bool PgConnection::is_connected() const { return PQstatus(handle_) == CONNECTION_OK; }
 
-bool PgConnection::is_reusable() const { return is_connected() && PQtransactionStatus(handle_) == PQTRANS_IDLE; }
+bool PgConnection::is_reusable() const {
+    return is_connected() && PQtransactionStatus(handle_) == PQTRANS_IDLE;
+}
 
 void PgConnection::raise(const char* name, const pg_result* result) {
     const char* state = result != nullptr ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : nullptr;
@@ -195,7 +199,8 @@ std::int64_t PgConnection::pipeline(const Sql& sql, const char* statement, std::
         PgResult result = next_result(sql);
         if (result != nullptr && is_success(result.get())) changed += changed_rows(result.get());
         // The first failure is the cause; the rest of the pipeline reports only that it was skipped.
-        else if (failure == nullptr) failure = std::move(result);
+        else if (failure == nullptr)
+            failure = std::move(result);
         while (PgResult rest = next_result(sql)) {
         }
     }

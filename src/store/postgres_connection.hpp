@@ -1,5 +1,6 @@
 #pragma once
-// One PostgreSQL connection with its prepared statements. Private to this module; used by one thread at a time.
+// One PostgreSQL connection with its prepared statements. Private to this module; used by one thread at a
+// time.
 
 #include <memory>
 #include <string>
@@ -18,8 +19,8 @@ struct PgResultFree {
 };
 using PgResult = std::unique_ptr<pg_result, PgResultFree>;
 
-/// Values in the form libpq takes them. Numbers travel as text: cheap beside a round trip, and right for every integer
-/// type of the server. Blobs travel as they are.
+/// Values in the form libpq takes them. Numbers travel as text: cheap beside a round trip, and right for
+/// every integer type of the server. Blobs travel as they are.
 class PgParams {
    public:
     void set(const char* statement, std::span<const Param> params);
@@ -56,7 +57,8 @@ class PgConnection {
     [[noreturn]] void raise(const char* name, const pg_result* result);
     /// Name of the prepared statement. `sample` gives the types of the numbers and blobs.
     const char* prepared(const Sql& sql, std::span<const Param> sample);
-    std::int64_t pipeline(const Sql& sql, const char* statement, std::size_t per_row, std::span<const Param> values);
+    std::int64_t pipeline(const Sql& sql, const char* statement, std::size_t per_row,
+                          std::span<const Param> values);
     PgResult next_result(const Sql& sql);
 
     Meters& meters_;

@@ -117,7 +117,8 @@ class SqliteTx final : public EngineTx {
 
     void rollback() noexcept override {
         // Some errors have rolled back already.
-        if (connection_.in_transaction()) sqlite3_exec(connection_.handle(), "ROLLBACK", nullptr, nullptr, nullptr);
+        if (connection_.in_transaction())
+            sqlite3_exec(connection_.handle(), "ROLLBACK", nullptr, nullptr, nullptr);
     }
 
     std::int64_t changed_by(SqliteConnection::Use& use) {
@@ -179,8 +180,8 @@ class SqliteDb final : public Db {
           writer_(path, SqliteConnection::Access::read_write, settings.statement_timeout, meters_),
           readers_(static_cast<std::size_t>(reader_count(path, settings)), settings.statement_timeout,
                    [this, timeout = settings.statement_timeout] {
-                       return std::make_unique<SqliteConnection>(path_, SqliteConnection::Access::read_only, timeout,
-                                                                 meters_);
+                       return std::make_unique<SqliteConnection>(path_, SqliteConnection::Access::read_only,
+                                                                 timeout, meters_);
                    }) {}
     ~SqliteDb() override { stop_threads(); }
 
@@ -268,7 +269,8 @@ void prepare_file(const std::string& path) {
 
 }  // namespace
 
-std::unique_ptr<Db> open_sqlite(const std::string& path, const StoreSettings& settings, metrics::Registry& metrics) {
+std::unique_ptr<Db> open_sqlite(const std::string& path, const StoreSettings& settings,
+                                metrics::Registry& metrics) {
     if (path != ":memory:") prepare_file(path);
     return std::make_unique<SqliteDb>(path, settings, metrics);
 }

@@ -73,7 +73,8 @@ void SqliteConnection::script(const char* name, const char* text) {
 SqliteStatement SqliteConnection::prepare(const Sql& sql) {
     SqliteStatement statement;
     const char* rest = nullptr;
-    if (sqlite3_prepare_v3(handle_, sql.text, -1, SQLITE_PREPARE_PERSISTENT, &statement.handle, &rest) != SQLITE_OK)
+    if (sqlite3_prepare_v3(handle_, sql.text, -1, SQLITE_PREPARE_PERSISTENT, &statement.handle, &rest) !=
+        SQLITE_OK)
         raise(sql.name);
     std::string problem;
     if (statement.handle == nullptr || !trim(rest).empty()) problem = "is not exactly one statement";
@@ -100,7 +101,8 @@ void SqliteConnection::make_room() {
     });
 }
 
-SqliteConnection::Use::Use(SqliteConnection& connection, const Sql& sql) : connection_(connection), name_(sql.name) {
+SqliteConnection::Use::Use(SqliteConnection& connection, const Sql& sql)
+    : connection_(connection), name_(sql.name) {
     auto& cache = connection.statements_;
     auto found = cache.find(std::string_view(sql.text));
     if (found == cache.end()) {
@@ -132,16 +134,17 @@ void SqliteConnection::Use::bind(std::span<const Param> params) {
         int place = statement_->places[k];
         const Param& value = params[k];
         int rc = SQLITE_OK;
-        // The values outlive the call, so nothing is copied. A null pointer would bind NULL instead of empty text.
+        // The values outlive the call, so nothing is copied. A null pointer would bind NULL instead of empty
+        // text.
         if (auto* number = std::get_if<std::int64_t>(&value)) {
             rc = sqlite3_bind_int64(to, place, *number);
         } else if (auto* text = std::get_if<std::string_view>(&value)) {
             check_text(name_, *text);
-            rc = sqlite3_bind_text64(to, place, text->empty() ? "" : text->data(), text->size(), SQLITE_STATIC,
-                                     SQLITE_UTF8);
+            rc = sqlite3_bind_text64(to, place, text->empty() ? "" : text->data(), text->size(),
+                                     SQLITE_STATIC, SQLITE_UTF8);
         } else if (auto* blob = std::get_if<Blob>(&value)) {
-            rc = sqlite3_bind_blob64(to, place, blob->bytes.empty() ? "" : blob->bytes.data(), blob->bytes.size(),
-                                     SQLITE_STATIC);
+            rc = sqlite3_bind_blob64(to, place, blob->bytes.empty() ? "" : blob->bytes.data(),
+                                     blob->bytes.size(), SQLITE_STATIC);
         } else {
             rc = sqlite3_bind_null(to, place);
         }

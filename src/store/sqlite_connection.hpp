@@ -34,7 +34,9 @@ class SqliteConnection {
     /// Statements without parameters. `name` appears in errors.
     void script(const char* name, const char* text);
     /// Forbids or allows writing, for reads on the only connection of a database in memory.
-    void set_query_only(bool on) { script("query_only", on ? "PRAGMA query_only = 1" : "PRAGMA query_only = 0"); }
+    void set_query_only(bool on) {
+        script("query_only", on ? "PRAGMA query_only = 1" : "PRAGMA query_only = 0");
+    }
     bool in_transaction() const;
     /// Restarts the time that one statement may take.
     void start_timeout() { deadline_ = std::chrono::steady_clock::now() + statement_timeout_; }

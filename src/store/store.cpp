@@ -6,16 +6,18 @@
 namespace nebula::store {
 
 void StoreSettings::describe(settings::Visitor& v) {
-    v.field({.name = "url",
-             .help = "The database: sqlite:PATH for a file, or postgres://USER@HOST/DATABASE."},
-            url);
-    v.field({.name = "connections_max",
-             .help = "Connections to PostgreSQL at the same time. SQLite has one writer and at most 4 readers.",
-             .min = 1,
-             .max = 1000},
-            connections_max);
+    v.field(
+        {.name = "url", .help = "The database: sqlite:PATH for a file, or postgres://USER@HOST/DATABASE."},
+        url);
+    v.field(
+        {.name = "connections_max",
+         .help = "Connections to PostgreSQL at the same time. SQLite has one writer and at most 4 readers.",
+         .min = 1,
+         .max = 1000},
+        connections_max);
     v.field({.name = "queue_max",
-             .help = "Transactions that may wait for a database thread; beyond it requests are refused as overloaded.",
+             .help = "Transactions that may wait for a database thread; beyond it requests are refused as "
+                     "overloaded.",
              .min = 1,
              .max = 1'000'000},
             queue_max);
@@ -26,7 +28,8 @@ void StoreSettings::describe(settings::Visitor& v) {
             statement_timeout);
 }
 
-bool Tx::one(const Sql& sql, std::initializer_list<Param> params, const std::function<void(const Row&)>& first) {
+bool Tx::one(const Sql& sql, std::initializer_list<Param> params,
+             const std::function<void(const Row&)>& first) {
     bool found = false;
     query(sql, params, [&](const Row& row) {
         if (!found) first(row);
@@ -41,8 +44,8 @@ Result<std::unique_ptr<Db>> Db::open(const StoreSettings& settings, metrics::Reg
     bool is_sqlite = url.starts_with(sqlite_scheme) && url.size() > sqlite_scheme.size();
     bool is_postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
     if (!is_sqlite && !is_postgres)
-        return fail(Code::invalid_request, "the database URL must be sqlite:PATH or postgres://USER@HOST/DATABASE",
-                    "store.url");
+        return fail(Code::invalid_request,
+                    "the database URL must be sqlite:PATH or postgres://USER@HOST/DATABASE", "store.url");
     try {
         if (is_postgres) return detail::open_postgres(settings, metrics);
         return detail::open_sqlite(std::string(url.substr(sqlite_scheme.size())), settings, metrics);
@@ -80,7 +83,8 @@ void Db::stop_threads() {
         queue_gauge_->write = nullptr;
         queue_gauge_->read = nullptr;
     }
-    // The threads end before the pointers change: a coroutine that one of them resumes may still ask for a transaction.
+    // The threads end before the pointers change: a coroutine that one of them resumes may still ask for a
+    // transaction.
     BlockingPool* pools[] = {write_pool_.get(), read_pool_.get()};
     for (BlockingPool* pool : pools)
         if (pool != nullptr) pool->stop();
@@ -100,8 +104,8 @@ Meters::PerMode per_mode(metrics::Registry& registry, const std::string& mode) {
                                 {{"mode", mode}, {"outcome", outcome}});
     };
     return {counter("committed"), counter("rolled_back"), counter("failed"),
-            registry.histogram("nebula_store_transaction_seconds", "Time from BEGIN to the end of a transaction",
-                               {{"mode", mode}})};
+            registry.histogram("nebula_store_transaction_seconds",
+                               "Time from BEGIN to the end of a transaction", {{"mode", mode}})};
 }
 
 }  // namespace
@@ -109,15 +113,17 @@ Meters::PerMode per_mode(metrics::Registry& registry, const std::string& mode) {
 Meters::Meters(metrics::Registry& registry, Engine engine, std::int64_t connections_max)
     : write(per_mode(registry, "write")),
       read(per_mode(registry, "read")),
-      wait_seconds(registry.histogram("nebula_store_wait_seconds", "Time transactions waited for a connection")),
+      wait_seconds(
+          registry.histogram("nebula_store_wait_seconds", "Time transactions waited for a connection")),
       unique_violations(registry.counter("nebula_store_errors_total", "Failed statements and connections",
                                          {{"kind", "unique"}})),
       errors(registry.counter("nebula_store_errors_total", "Failed statements and connections",
                               {{"kind", "other"}})),
       reconnects(registry.counter("nebula_store_reconnects_total", "Dead connections replaced")),
       in_use(registry.gauge("nebula_store_connections_in_use", "Database connections inside a transaction")) {
-    registry.gauge("nebula_store_connections_max", "Most database connections at the same time",
-                   {{"engine", engine == Engine::sqlite ? "sqlite" : "postgres"}})
+    registry
+        .gauge("nebula_store_connections_max", "Most database connections at the same time",
+               {{"engine", engine == Engine::sqlite ? "sqlite" : "postgres"}})
         .set(connections_max);
 }
 

@@ -1,16 +1,17 @@
 #pragma once
-// SQL behind one interface over SQLite and PostgreSQL. Statements are written once, with $1, $2 … parameters (both
-// engines accept them), and a second text only where the engines differ. Nothing here knows a table of any module.
+// SQL behind one interface over SQLite and PostgreSQL. Statements are written once, with $1, $2 … parameters
+// (both engines accept them), and a second text only where the engines differ. Nothing here knows a table of
+// any module.
 //
-// Transactions are plain functions of a Tx&, run start to finish on a database thread: nothing suspends while a
-// connection is held. Returning a value commits; returning an Error or throwing rolls back. Never start one inside
-// another: it would wait for the connection that the outer one holds.
+// Transactions are plain functions of a Tx&, run start to finish on a database thread: nothing suspends while
+// a connection is held. Returning a value commits; returning an Error or throwing rolls back. Never start one
+// inside another: it would wait for the connection that the outer one holds.
 //   auto work = [id](Tx& tx) -> Result<Account> { … };
 //   auto found = co_await db.in_tx(std::move(work));
 //
-// Isolation: SQLite runs write transactions one after the other. PostgreSQL uses READ COMMITTED: read-modify-write
-// needs a row lock (SELECT … FOR UPDATE in the PostgreSQL text) or one UPDATE that does it all. A read() sees one
-// snapshot on both.
+// Isolation: SQLite runs write transactions one after the other. PostgreSQL uses READ COMMITTED:
+// read-modify-write needs a row lock (SELECT … FOR UPDATE in the PostgreSQL text) or one UPDATE that does it
+// all. A read() sees one snapshot on both.
 
 #include <chrono>
 #include <cstdint>
@@ -58,8 +59,8 @@ struct Sql {
 struct Blob {
     std::string_view bytes;
 };
-/// A bound value; text and blobs must live until the call returns. Text is UTF-8 without NUL. A whole number is a BIGINT
-/// for PostgreSQL. The number of values must be that of the statement's parameters.
+/// A bound value; text and blobs must live until the call returns. Text is UTF-8 without NUL. A whole number
+/// is a BIGINT for PostgreSQL. The number of values must be that of the statement's parameters.
 using Param = std::variant<std::nullptr_t, std::int64_t, std::string_view, Blob>;
 
 /// The current row of a query; views are valid inside the callback only. Columns count from 0.
@@ -81,8 +82,8 @@ class Tx {
     /// PostgreSQL holds the whole result in memory: page through what may be large.
     virtual void query(const Sql& sql, std::span<const Param> params,
                        const std::function<void(const Row&)>& each) = 0;
-    /// The same statement for many rows: `values` holds rows × per_row parameters. One prepared statement in a loop on
-    /// SQLite, one pipeline on PostgreSQL. Returns rows changed in total.
+    /// The same statement for many rows: `values` holds rows × per_row parameters. One prepared statement in
+    /// a loop on SQLite, one pipeline on PostgreSQL. Returns rows changed in total.
     virtual std::int64_t exec_many(const Sql& sql, std::size_t per_row, std::span<const Param> values) = 0;
     /// Several statements separated by ';', without parameters: schema changes and tests.
     virtual void script(const Sql& sql) = 0;
@@ -90,11 +91,13 @@ class Tx {
     std::int64_t exec(const Sql& sql, std::initializer_list<Param> params = {}) {
         return exec(sql, std::span(params.begin(), params.size()));
     }
-    void query(const Sql& sql, std::initializer_list<Param> params, const std::function<void(const Row&)>& each) {
+    void query(const Sql& sql, std::initializer_list<Param> params,
+               const std::function<void(const Row&)>& each) {
         query(sql, std::span(params.begin(), params.size()), each);
     }
     /// True when there was a row; calls back for the first.
-    bool one(const Sql& sql, std::initializer_list<Param> params, const std::function<void(const Row&)>& first);
+    bool one(const Sql& sql, std::initializer_list<Param> params,
+             const std::function<void(const Row&)>& first);
 };
 
 struct StoreSettings {
@@ -105,15 +108,15 @@ struct StoreSettings {
     void describe(settings::Visitor& v);
 };
 
-/// Exclusive ownership of the database by one serving process, released on destruction or death of the process.
-/// SQLite: a lock on <file>.lock; PostgreSQL: a session advisory lock.
+/// Exclusive ownership of the database by one serving process, released on destruction or death of the
+/// process. SQLite: a lock on <file>.lock; PostgreSQL: a session advisory lock.
 class Ownership {
    public:
     virtual ~Ownership() = default;
     /// False once the lock is lost (PostgreSQL connection gone): the owner must stop admitting.
     virtual bool held() const = 0;
-    /// Asks the server whether the lock is still there, and answers held(). Blocks: call it every few seconds from a
-    /// thread that may.
+    /// Asks the server whether the lock is still there, and answers held(). Blocks: call it every few seconds
+    /// from a thread that may.
     virtual bool ping() { return held(); }
 };
 
@@ -128,8 +131,8 @@ class Db {
     /// Null when another process holds it. Throws DbError when the database cannot be asked.
     virtual std::unique_ptr<Ownership> try_own() = 0;
 
-    /// Applies what is missing, in order of number, each step in its own transaction. Refuses a schema newer than
-    /// `all` and an applied step whose text changed. Returns how many were applied.
+    /// Applies what is missing, in order of number, each step in its own transaction. Refuses a schema newer
+    /// than `all` and an applied step whose text changed. Returns how many were applied.
     Result<int> migrate(std::span<const Migration> all);
 
     /// On the calling thread: for start-up, the command line, the committer's own thread and tests.
@@ -148,8 +151,10 @@ class Db {
    protected:
     enum class Mode { write, read };
     /// `read_threads` 0: reads share the threads of the writes.
-    Db(std::size_t write_threads, std::size_t read_threads, std::size_t queue_max, metrics::Registry& metrics);
-    /// Finishes what is queued. Engines call it first in their destructor, while their connections still live.
+    Db(std::size_t write_threads, std::size_t read_threads, std::size_t queue_max,
+       metrics::Registry& metrics);
+    /// Finishes what is queued. Engines call it first in their destructor, while their connections still
+    /// live.
     void stop_threads();
     /// BEGIN, work, then COMMIT when it returned true, else ROLLBACK; ROLLBACK and rethrow on an exception.
     virtual void transaction(Mode mode, const std::function<bool(Tx&)>& work) = 0;

@@ -14,10 +14,11 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-constexpr Sql sql_create{"test.create",
-                         "CREATE TABLE items (id BIGINT PRIMARY KEY, name TEXT UNIQUE, bytes BLOB, amount BIGINT)",
-                         "CREATE TABLE items (id BIGINT PRIMARY KEY, name TEXT UNIQUE, bytes BYTEA, amount BIGINT)"};
-constexpr Sql sql_insert{"test.insert", "INSERT INTO items (id, name, bytes, amount) VALUES ($1, $2, $3, $4)"};
+constexpr Sql sql_create{
+    "test.create", "CREATE TABLE items (id BIGINT PRIMARY KEY, name TEXT UNIQUE, bytes BLOB, amount BIGINT)",
+    "CREATE TABLE items (id BIGINT PRIMARY KEY, name TEXT UNIQUE, bytes BYTEA, amount BIGINT)"};
+constexpr Sql sql_insert{"test.insert",
+                         "INSERT INTO items (id, name, bytes, amount) VALUES ($1, $2, $3, $4)"};
 constexpr Sql sql_get{"test.get", "SELECT id, name, bytes, amount FROM items WHERE id = $1"};
 constexpr Sql sql_count{"test.count", "SELECT COUNT(*), COALESCE(SUM(amount), 0) FROM items"};
 
@@ -25,7 +26,9 @@ class Store : public EngineTest {
    public:
     template <class F>
     auto write(F work) {
-        return db().in_tx_blocking([&](Tx& tx) -> Result<std::invoke_result_t<F&, Tx&>> { return work(tx); }).value();
+        return db()
+            .in_tx_blocking([&](Tx& tx) -> Result<std::invoke_result_t<F&, Tx&>> { return work(tx); })
+            .value();
     }
     void SetUp() override {
         write([](Tx& tx) {
@@ -41,7 +44,9 @@ class Store : public EngineTest {
             return rows;
         });
     }
-    static void insert(Tx& tx, std::int64_t id) { tx.exec(sql_insert, {id, nullptr, nullptr, std::int64_t{1}}); }
+    static void insert(Tx& tx, std::int64_t id) {
+        tx.exec(sql_insert, {id, nullptr, nullptr, std::int64_t{1}});
+    }
 };
 NEBULA_BOTH_ENGINES(Store);
 
@@ -82,9 +87,11 @@ TEST_P(Store, GivesEveryKindOfValueBackAsItWas) {
     EXPECT_EQ(seen, 3);
 }
 
-// One text serves both engines only if a parameter used twice, or out of order, means the same value everywhere.
+// One text serves both engines only if a parameter used twice, or out of order, means the same value
+// everywhere.
 TEST_P(Store, UsesParametersByNumberNotByPosition) {
-    constexpr Sql reversed{"test.reversed", "SELECT CAST($2 AS BIGINT) - CAST($1 AS BIGINT), CAST($1 AS BIGINT)"};
+    constexpr Sql reversed{"test.reversed",
+                           "SELECT CAST($2 AS BIGINT) - CAST($1 AS BIGINT), CAST($1 AS BIGINT)"};
     write([&](Tx& tx) {
         bool found = tx.one(reversed, {std::int64_t{3}, std::int64_t{10}}, [](const Row& row) {
             EXPECT_EQ(row.i64(0), 7);
@@ -155,7 +162,9 @@ TEST_P(Store, TellsAUniqueViolationFromOtherErrors) {
         return 0;
     };
     EXPECT_EQ(db().in_tx_blocking(work).error().code, Code::conflict);
-    auto wrong = [](Tx& tx) -> Result<std::int64_t> { return tx.exec(Sql{"test.wrong", "SELECT nothing FROM nowhere"}); };
+    auto wrong = [](Tx& tx) -> Result<std::int64_t> {
+        return tx.exec(Sql{"test.wrong", "SELECT nothing FROM nowhere"});
+    };
     try {
         (void)db().in_tx_blocking(wrong);
         FAIL();
@@ -166,7 +175,8 @@ TEST_P(Store, TellsAUniqueViolationFromOtherErrors) {
     }
 }
 
-// PostgreSQL loses the transaction with the failed statement; code tried on SQLite only must not believe otherwise.
+// PostgreSQL loses the transaction with the failed statement; code tried on SQLite only must not believe
+// otherwise.
 TEST_P(Store, RefusesToCommitAfterAFailedStatement) {
     auto stubborn = [](Tx& tx) -> Result<int> {
         insert(tx, 1);
@@ -269,7 +279,7 @@ TEST_P(Store, IsOwnedByOneDbAtATime) {
 }
 
 ::nebula::detail::Detached start_write(Db& db, std::latch& release, std::atomic<int>& overloaded,
-                                      std::atomic<int>& done) {
+                                       std::atomic<int>& done) {
     auto work = [&release](Tx&) -> Result<int> {
         release.wait();
         return 0;
@@ -312,9 +322,10 @@ TEST_P(Store, TurnsDatabaseErrorsIntoInternalForCoroutines) {
 
 // A statement that never ends must not hold its connection for ever.
 TEST_P(Store, CancelsAStatementThatTakesTooLong) {
-    constexpr Sql endless{"test.endless",
-                          "WITH RECURSIVE n(k) AS (SELECT 1 UNION ALL SELECT k + 1 FROM n WHERE k < 2000000000)"
-                          " SELECT COUNT(*) FROM n"};
+    constexpr Sql endless{
+        "test.endless",
+        "WITH RECURSIVE n(k) AS (SELECT 1 UNION ALL SELECT k + 1 FROM n WHERE k < 2000000000)"
+        " SELECT COUNT(*) FROM n"};
     StoreSettings settings;
     settings.url = test_db().url();
     settings.statement_timeout = std::chrono::milliseconds(100);
@@ -331,7 +342,8 @@ TEST_P(Store, CountsTransactionsByOutcome) {
     (void)db().in_tx_blocking(refuse);
     std::string text = test_db().metrics().prometheus_text();
     EXPECT_THAT(text, HasSubstr("nebula_store_transactions_total{mode=\"write\",outcome=\"committed\"} 1\n"));
-    EXPECT_THAT(text, HasSubstr("nebula_store_transactions_total{mode=\"write\",outcome=\"rolled_back\"} 1\n"));
+    EXPECT_THAT(text,
+                HasSubstr("nebula_store_transactions_total{mode=\"write\",outcome=\"rolled_back\"} 1\n"));
     EXPECT_THAT(text, HasSubstr("nebula_store_connections_in_use 0\n"));
 }
 
@@ -367,7 +379,9 @@ TEST(PostgresStore, ReplacesIdleConnectionsThatDiedAndReportsALostOwnership) {
     TestDb test_db = TestDb::make(Engine::postgres);
     auto own = test_db.db().try_own();
     ASSERT_NE(own, nullptr);
-    auto one = [](Tx& tx) -> Result<bool> { return tx.one(Sql{"test.one", "SELECT 1"}, {}, [](const Row&) {}); };
+    auto one = [](Tx& tx) -> Result<bool> {
+        return tx.one(Sql{"test.one", "SELECT 1"}, {}, [](const Row&) {});
+    };
     ASSERT_TRUE(test_db.db().in_tx_blocking(one).value());
     auto killer = test_db.open_again();
     auto kill = [&](Tx& tx) -> Result<std::int64_t> { return tx.exec(kill_others); };

@@ -18,7 +18,8 @@ Result<std::unique_ptr<Db>> open(const std::string& url, metrics::Registry& metr
 // The first thing an operator gets wrong is the URL: the answer must name the setting and the forms.
 TEST(StoreUrl, IsRefusedWhenItNamesNoEngine) {
     metrics::Registry metrics;
-    for (const char* url : {"", "sqlite:", "mysql://root@localhost/db", "/var/lib/nebula.db", "SQLITE:./x.db"}) {
+    for (const char* url :
+         {"", "sqlite:", "mysql://root@localhost/db", "/var/lib/nebula.db", "SQLITE:./x.db"}) {
         auto db = open(url, metrics);
         ASSERT_FALSE(db) << url;
         EXPECT_EQ(db.error().code, Code::invalid_request);
@@ -26,7 +27,8 @@ TEST(StoreUrl, IsRefusedWhenItNamesNoEngine) {
     }
 }
 
-// A server that is not there is our operator's problem, not a defect: an error with the reason in the log's part.
+// A server that is not there is our operator's problem, not a defect: an error with the reason in the log's
+// part.
 TEST(StoreUrl, ReportsADatabaseThatCannotBeReached) {
     metrics::Registry metrics;
     for (const char* url : {"postgres://nobody@/none?host=/nonexistent", "sqlite:/proc/nowhere/nebula.db"}) {

@@ -24,22 +24,26 @@ namespace {
 constexpr const char* programs = "/usr/lib/postgresql/15/bin";
 constexpr int start_timeout_ms = 60'000;
 
-// The keeper: makes the cluster, starts it, says so, then waits until the other end of its standard input closes,
-// which the kernel does however the test process ends, and removes everything. Durability is not what these tests
-// look at, so the server need not wait for the disk.
+// The keeper: makes the cluster, starts it, says so, then waits until the other end of its standard input
+// closes, which the kernel does however the test process ends, and removes everything. Durability is not what
+// these tests look at, so the server need not wait for the disk.
 constexpr const char* keeper_script = R"SH(
-folder="$1"; programs="$2"
-"$programs/initdb" -D "$folder/data" -U nebula -A trust -E UTF8 --locale=C --no-sync >"$folder/log" 2>&1 || exit 1
-"$programs/pg_ctl" -D "$folder/data" -l "$folder/server.log" -w -t 50 start -o "-c listen_addresses='' \
+folder="$1"; programs="$2"; as=""
+[ "$(id -u)" = 0 ] && as="/usr/sbin/runuser -u postgres --"
+$as "$programs/initdb" -D "$folder/data" -U nebula -A trust -E UTF8 --locale=C --no-sync \
+  >"$folder/log" 2>&1 || exit 1
+$as "$programs/pg_ctl" -D "$folder/data" -l "$folder/server.log" -w -t 50 start -o "-c listen_addresses='' \
   -c unix_socket_directories='$folder' -c fsync=off -c full_page_writes=off -c max_connections=200 \
   -c shared_buffers=32MB -c max_wal_size=256MB -c autovacuum=off" >>"$folder/log" 2>&1 </dev/null || exit 1
 echo ready
 read -r _
-"$programs/pg_ctl" -D "$folder/data" -m immediate stop >>"$folder/log" 2>&1
+$as "$programs/pg_ctl" -D "$folder/data" -m immediate stop >>"$folder/log" 2>&1
 rm -rf "$folder"
 )SH";
 
-[[noreturn]] void give_up(const std::string& what) { throw std::runtime_error("PostgreSQL for tests: " + what); }
+[[noreturn]] void give_up(const std::string& what) {
+    throw std::runtime_error("PostgreSQL for tests: " + what);
+}
 
 /// A folder that the server's user may write in, with a path short enough for a socket (107 bytes).
 std::string make_folder() {
@@ -104,10 +108,8 @@ void Cluster::start() {
     int output[2];
     if (pipe2(input, O_CLOEXEC) != 0 || pipe2(output, O_CLOEXEC) != 0) give_up("no pipe");
 
-    std::vector<std::string> words;
-    if (geteuid() == 0) words = {"/usr/sbin/runuser", "-u", "postgres", "--"};
-    for (const char* word : {"/bin/sh", "-c", keeper_script, "keeper", folder_.c_str(), programs})
-        words.emplace_back(word);
+    // The server refuses to run as root; the keeper may, and must be able to remove the folder.
+    std::vector<std::string> words = {"/bin/sh", "-c", keeper_script, "keeper", folder_, programs};
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
@@ -119,7 +121,8 @@ void Cluster::start() {
     posix_spawn_file_actions_addopen(&files, 2, "/dev/null", O_WRONLY, 0);
     posix_spawnattr_t attributes;
     posix_spawnattr_init(&attributes);
-    // A session of its own, so that an interrupt typed at the tests does not end the keeper before it has cleaned up.
+    // A session of its own, so that an interrupt typed at the tests does not end the keeper before it has
+    // cleaned up.
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);
     pid_t pid = -1;
     int problem = posix_spawn(&pid, argv[0], &files, &attributes, argv.data(), environ);
@@ -131,7 +134,8 @@ void Cluster::start() {
     keeper_ = pid;
     bool is_ready = problem == 0 && wait_until_ready(output[0]);
     close(output[0]);
-    if (!is_ready) give_up("did not start:\n" + read_file(folder_ + "/log") + read_file(folder_ + "/server.log"));
+    if (!is_ready)
+        give_up("did not start:\n" + read_file(folder_ + "/log") + read_file(folder_ + "/server.log"));
 }
 
 Cluster::~Cluster() {

@@ -25,7 +25,8 @@ struct TestDb::State {
             return;
         }
         name = (std::filesystem::temp_directory_path() / "nebula-test-XXXXXX").string();
-        if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("no temporary folder for a test database");
+        if (mkdtemp(name.data()) == nullptr)
+            throw std::runtime_error("no temporary folder for a test database");
         url = "sqlite:" + name + "/test.db";
     }
 

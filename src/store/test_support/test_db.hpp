@@ -5,8 +5,8 @@
 //   NEBULA_BOTH_ENGINES(LedgerDb);
 //   TEST_P(LedgerDb, RefusesANegativeBalance) { store::Db& db = this->db(); … }
 //
-// PostgreSQL is a private server per test process: a cluster in a temporary folder, reached by its Unix socket only,
-// started when first needed and taken down with the process, however that ends.
+// PostgreSQL is a private server per test process: a cluster in a temporary folder, reached by its Unix
+// socket only, started when first needed and taken down with the process, however that ends.
 
 #include <gtest/gtest.h>
 
@@ -56,7 +56,8 @@ std::string engine_name(const ::testing::TestParamInfo<Engine>& info);
 
 }  // namespace nebula::store
 
-#define NEBULA_BOTH_ENGINES(Suite) \
-    INSTANTIATE_TEST_SUITE_P(Engines, Suite, \
-                             ::testing::Values(::nebula::store::Engine::sqlite, ::nebula::store::Engine::postgres), \
-                             ::nebula::store::engine_name)
+#define NEBULA_BOTH_ENGINES(Suite)                                                             \
+    INSTANTIATE_TEST_SUITE_P(                                                                  \
+        Engines, Suite,                                                                        \
+        ::testing::Values(::nebula::store::Engine::sqlite, ::nebula::store::Engine::postgres), \
+        ::nebula::store::engine_name)
