@@ -14,20 +14,32 @@ for (const engine of engines) {
 test('JSON answers are byte-exact in every framing', async () => {
   const s = await stage();
   try {
-    for (const option of ['', 'framing=chunked', 'framing=close', 'huge=100000', 'multibyte=true', 'usage=absent']) {
+    for (const option of [
+      '',
+      'framing=chunked',
+      'framing=close',
+      'huge=100000',
+      'multibyte=true',
+      'usage=absent',
+    ]) {
       const answer = await s.server.chat({ key: s.account.key, content: `fake:ok ${option}` });
       assert.equal(answer.status, 200);
       const record = await s.fake.last.finished;
       assert.equal(createHash('sha256').update(answer.body).digest('hex'), record.sha256, option);
     }
-  } finally { await s.close(); }
+  } finally {
+    await s.close();
+  }
 });
 
 test('a frame reaches the client before the next one is sent', async () => {
   const s = await stage();
   try {
-    const stream = await s.client.chat.completions.create({ model: 'demo/chat:1', stream: true,
-      messages: [{ role: 'user', content: 'fake:ok frames=4 hold=step hold_after=2' }] });
+    const stream = await s.client.chat.completions.create({
+      model: 'demo/chat:1',
+      stream: true,
+      messages: [{ role: 'user', content: 'fake:ok frames=4 hold=step hold_after=2' }],
+    });
     let text = '';
     for await (const chunk of stream) {
       text += chunk.choices[0]?.delta?.content ?? '';
@@ -35,5 +47,7 @@ test('a frame reaches the client before the next one is sent', async () => {
       if (text === 'alpha beta ') s.fake.open('step');
     }
     assert.equal(text, 'alpha beta gamma delta ');
-  } finally { await s.close(); }
+  } finally {
+    await s.close();
+  }
 });

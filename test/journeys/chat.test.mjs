@@ -1,4 +1,5 @@
-// The main job with the client that everybody uses: an answer, a stream, the models, and an exact charge for each.
+// The main job with the client that everybody uses: an answer, a stream, the models, and an exact charge for
+// each.
 
 import { test, describe, before, after } from 'node:test';
 import assert from 'node:assert/strict';
@@ -8,22 +9,36 @@ import { charge_of, price_of, read_stream, stage } from '../support/stage.mjs';
 import { nanos } from '../support/wait.mjs';
 
 const models = [
-  model('demo/chat:1'), model('qwen3:latest', { upstream: 'Qwen/Qwen3-32B' }), model('author/slug:free', {
-    price_input_per_m: '0', price_output_per_m: '0' }),
+  model('demo/chat:1'),
+  model('qwen3:latest', { upstream: 'Qwen/Qwen3-32B' }),
+  model('author/slug:free', {
+    price_input_per_m: '0',
+    price_output_per_m: '0',
+  }),
 ];
-const say = (content, extra = {}) => ({ model: 'demo/chat:1', messages: [{ role: 'user', content }], ...extra });
+const say = (content, extra = {}) => ({
+  model: 'demo/chat:1',
+  messages: [{ role: 'user', content }],
+  ...extra,
+});
 
 for (const engine of engines) {
   describe(`the openai client, ${engine}`, () => {
     let s;
     before(async () => {
-      s = await stage({ engine, models, env: { FAKE_KEY: 'sk-upstream-secret' }, provider: { api_key_env: 'FAKE_KEY' } });
+      s = await stage({
+        engine,
+        models,
+        env: { FAKE_KEY: 'sk-upstream-secret' },
+        provider: { api_key_env: 'FAKE_KEY' },
+      });
     });
     after(() => s?.close());
 
     test('an answer arrives whole and is charged to the nano-dollar', async () => {
-      const { charge, result } = await charge_of(s.server, s.account,
-        () => s.client.chat.completions.create(say('fake:ok frames=3 prompt_tokens=11')));
+      const { charge, result } = await charge_of(s.server, s.account, () =>
+        s.client.chat.completions.create(say('fake:ok frames=3 prompt_tokens=11')),
+      );
       assert.equal(result.choices[0].message.content, 'alpha beta gamma');
       assert.deepEqual(result.usage, { prompt_tokens: 11, completion_tokens: 3, total_tokens: 14 });
       assert.equal(charge, price_of(11, 3));
@@ -32,7 +47,8 @@ for (const engine of engines) {
 
     test('a stream arrives in order without the usage it did not ask for, and is charged', async () => {
       const { charge, result } = await charge_of(s.server, s.account, async () =>
-        read_stream(await s.client.chat.completions.create(say('fake:ok frames=5', { stream: true }))));
+        read_stream(await s.client.chat.completions.create(say('fake:ok frames=5', { stream: true }))),
+      );
       assert.equal(result.text, 'alpha beta gamma delta epsilon ');
       assert.equal(result.usage, null);
       assert.equal(new Set(result.chunks.map((c) => c.id)).size, 1);
@@ -45,17 +61,27 @@ for (const engine of engines) {
 
     test('a stream that asks for usage gets it last, and it is what is charged', async () => {
       const { charge, result } = await charge_of(s.server, s.account, async () =>
-        read_stream(await s.client.chat.completions.create(
-          say('fake:ok frames=4', { stream: true, stream_options: { include_usage: true } }))));
+        read_stream(
+          await s.client.chat.completions.create(
+            say('fake:ok frames=4', { stream: true, stream_options: { include_usage: true } }),
+          ),
+        ),
+      );
       assert.deepEqual(result.chunks.at(-1).choices, []);
-      assert.deepEqual(result.chunks.at(-1).usage, { prompt_tokens: 7, completion_tokens: 4, total_tokens: 11 });
+      assert.deepEqual(result.chunks.at(-1).usage, {
+        prompt_tokens: 7,
+        completion_tokens: 4,
+        total_tokens: 11,
+      });
       assert.equal(charge, price_of(7, 4));
     });
 
     test('a provider that reports no usage is charged by an estimate, never for nothing', async () => {
       for (const stream of [false, true]) {
         const { charge } = await charge_of(s.server, s.account, async () => {
-          const answer = await s.client.chat.completions.create(say('fake:ok frames=20 usage=absent', { stream }));
+          const answer = await s.client.chat.completions.create(
+            say('fake:ok frames=20 usage=absent', { stream }),
+          );
           if (stream) await read_stream(answer);
         });
         assert.ok(charge > 0n && charge < price_of(200, 200), `stream ${stream}: ${charge}`);
@@ -65,8 +91,9 @@ for (const engine of engines) {
 
     test('a free model costs nothing and needs no credit', async () => {
       const poor = await s.server.account('poor');
-      const answer = await s.server.client(poor.key).chat.completions.create(
-        { ...say('fake:ok'), model: 'author/slug:free' });
+      const answer = await s.server
+        .client(poor.key)
+        .chat.completions.create({ ...say('fake:ok'), model: 'author/slug:free' });
       assert.ok(answer.choices[0].message.content);
       assert.equal(await s.server.settled(poor.id), 0n);
     });
@@ -76,7 +103,11 @@ for (const engine of engines) {
 describe('the wire of the request path', () => {
   let s;
   before(async () => {
-    s = await stage({ models, env: { FAKE_KEY: 'sk-upstream-secret' }, provider: { api_key_env: 'FAKE_KEY' } });
+    s = await stage({
+      models,
+      env: { FAKE_KEY: 'sk-upstream-secret' },
+      provider: { api_key_env: 'FAKE_KEY' },
+    });
   });
   after(() => s?.close());
 
@@ -104,18 +135,27 @@ describe('the wire of the request path', () => {
     assert.equal(seen.headers.authorization, 'Bearer sk-upstream-secret');
     assert.equal(seen.path, '/v1/chat/completions');
     assert.ok(!seen.head.join('\n').includes(s.account.key));
-    await s.server.call({ path: '/v1/chat/completions', headers: { 'x-api-key': s.account.key }, body: say('fake:ok') });
+    await s.server.call({
+      path: '/v1/chat/completions',
+      headers: { 'x-api-key': s.account.key },
+      body: say('fake:ok'),
+    });
     assert.ok(!s.fake.last.head.join('\n').includes(s.account.key));
   });
 
   test('members that the gateway does not know pass through as the bytes they were', async () => {
-    const body = '{"model":"demo/chat:1", "messages":[{"role":"user","content":"fake:ok \\u00e9 é 🙂"}],'
-      + '"temperature":0.30000000000000004,"x_vendor":{"deep":[1e400,-0,1.10]},"max_tokens":null,  "seed":12345678901234567890}';
+    const body =
+      '{"model":"demo/chat:1", "messages":[{"role":"user","content":"fake:ok \\u00e9 é 🙂"}],' +
+      '"temperature":0.30000000000000004,"x_vendor":{"deep":[1e400,-0,1.10]},"max_tokens":null,  "seed":12345678901234567890}';
     const answer = await s.server.call({ key: s.account.key, body });
     assert.equal(answer.status, 200, answer.text);
     const sent = s.fake.last.body_bytes.toString();
-    for (const part of ['"temperature":0.30000000000000004', '"x_vendor":{"deep":[1e400,-0,1.10]}',
-      '"content":"fake:ok \\u00e9 é 🙂"', '"seed":12345678901234567890']) {
+    for (const part of [
+      '"temperature":0.30000000000000004',
+      '"x_vendor":{"deep":[1e400,-0,1.10]}',
+      '"content":"fake:ok \\u00e9 é 🙂"',
+      '"seed":12345678901234567890',
+    ]) {
       assert.ok(sent.includes(part), `${part} is missing in ${sent}`);
     }
   });
@@ -123,19 +163,29 @@ describe('the wire of the request path', () => {
   test('an output cap that the balance cannot pay is lowered, not refused', async () => {
     const output_only = { price_input_per_m: '0', price_output_per_m: '1000' };
     s.server.reload((c) => c.model.push(model('dear', output_only)));
-    const account = await s.server.account('nearly poor', { credit: '0.005' });  // five output tokens
+    const account = await s.server.account('nearly poor', { credit: '0.005' }); // five output tokens
     const client = s.server.client(account.key);
     const until = performance.now() + 5000;
     for (;;) {
-      try { await client.models.retrieve('dear'); break; } catch (e) { if (performance.now() > until) throw e; }
+      try {
+        await client.models.retrieve('dear');
+        break;
+      } catch (e) {
+        if (performance.now() > until) throw e;
+      }
     }
-    await client.chat.completions.create({ model: 'dear', max_tokens: 100,
-      messages: [{ role: 'user', content: 'fake:ok frames=5 prompt_tokens=1' }] });
+    await client.chat.completions.create({
+      model: 'dear',
+      max_tokens: 100,
+      messages: [{ role: 'user', content: 'fake:ok frames=5 prompt_tokens=1' }],
+    });
     const { max_tokens, max_completion_tokens } = s.fake.last.body;
     assert.equal(max_completion_tokens ?? max_tokens, 5);
     assert.equal(await s.server.settled(account.id), 0n);
-    await assert.rejects(client.chat.completions.create({ model: 'dear', messages: [{ role: 'user', content: 'fake:ok' }] }),
-      (e) => e.status === 402);
+    await assert.rejects(
+      client.chat.completions.create({ model: 'dear', messages: [{ role: 'user', content: 'fake:ok' }] }),
+      (e) => e.status === 402,
+    );
   });
 
   test('both spellings of the key header work', async () => {
@@ -145,9 +195,13 @@ describe('the wire of the request path', () => {
 
   test('every answer carries a request id, good or bad', async () => {
     const ids = new Set();
-    for (const request of [{ key: s.account.key, body: say('fake:ok') }, { body: say('fake:ok') },
-      { key: s.account.key, body: '{' }, { key: s.account.key, method: 'GET', path: '/nothing' },
-      { key: s.account.key, body: say('fake:ok', { stream: true }) }]) {
+    for (const request of [
+      { key: s.account.key, body: say('fake:ok') },
+      { body: say('fake:ok') },
+      { key: s.account.key, body: '{' },
+      { key: s.account.key, method: 'GET', path: '/nothing' },
+      { key: s.account.key, body: say('fake:ok', { stream: true }) },
+    ]) {
       const answer = await s.server.call(request);
       assert.match(answer.headers['x-request-id'] ?? '', /^\S{8,}$/, JSON.stringify(answer.headers));
       ids.add(answer.headers['x-request-id']);
@@ -158,16 +212,28 @@ describe('the wire of the request path', () => {
   });
 
   test('browsers are answered: preflight, and the origin on real answers', async () => {
-    const preflight = await s.server.call({ method: 'OPTIONS', headers: { origin: 'https://app.example.com',
-      'access-control-request-method': 'POST', 'access-control-request-headers': 'authorization,content-type' } });
+    const preflight = await s.server.call({
+      method: 'OPTIONS',
+      headers: {
+        origin: 'https://app.example.com',
+        'access-control-request-method': 'POST',
+        'access-control-request-headers': 'authorization,content-type',
+      },
+    });
     assert.ok([200, 204].includes(preflight.status));
     assert.ok(['*', 'https://app.example.com'].includes(preflight.headers['access-control-allow-origin']));
     assert.match(preflight.headers['access-control-allow-methods'], /POST/);
     assert.match(preflight.headers['access-control-allow-headers'], /authorization|\*/i);
-    const answer = await s.server.call({ key: s.account.key, body: say('fake:ok'),
-      headers: { origin: 'https://app.example.com' } });
+    const answer = await s.server.call({
+      key: s.account.key,
+      body: say('fake:ok'),
+      headers: { origin: 'https://app.example.com' },
+    });
     assert.ok(answer.headers['access-control-allow-origin']);
-    const refused = await s.server.call({ body: say('fake:ok'), headers: { origin: 'https://app.example.com' } });
+    const refused = await s.server.call({
+      body: say('fake:ok'),
+      headers: { origin: 'https://app.example.com' },
+    });
     assert.ok(refused.headers['access-control-allow-origin'], 'a browser must be able to read errors too');
   });
 
@@ -192,7 +258,10 @@ describe('the wire of the request path', () => {
   test('connections to the provider are kept and used again', async () => {
     const before_count = s.fake.connections;
     for (let i = 0; i < 20; i += 1) await s.client.chat.completions.create(say('fake:ok'));
-    assert.ok(s.fake.connections - before_count <= 2, `${s.fake.connections - before_count} new connections for 20 calls`);
+    assert.ok(
+      s.fake.connections - before_count <= 2,
+      `${s.fake.connections - before_count} new connections for 20 calls`,
+    );
   });
 
   test('amounts are exact decimal text', async () => {
@@ -211,9 +280,16 @@ test('a provider behind several base paths is called below its own path', async 
   try {
     const until = performance.now() + 5000;
     for (;;) {
-      try { await s.client.models.retrieve('deep'); break; } catch (e) { if (performance.now() > until) throw e; }
+      try {
+        await s.client.models.retrieve('deep');
+        break;
+      } catch (e) {
+        if (performance.now() > until) throw e;
+      }
     }
     await s.client.chat.completions.create({ ...say('fake:ok'), model: 'deep' });
     assert.equal(s.fake.last.path, '/team/a/v1/chat/completions');
-  } finally { await s.close(); }
+  } finally {
+    await s.close();
+  }
 });

@@ -1,4 +1,5 @@
-// The command line is an interface for scripts: exit codes, JSON shapes, and the same on a running and a stopped server.
+// The command line is an interface for scripts: exit codes, JSON shapes, and the same on a running and a
+// stopped server.
 
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
@@ -19,23 +20,46 @@ for (const engine of engines) {
         if (!running) await server.stop();
         const account = await server.cli_json('accounts', 'create', 'Acme & Söhne', '--json');
         assert.match(account.id, /^acc_/);
-        assert.deepEqual(await server.cli_json('credits', 'balance', account.id, '--json'), { available: '0', held: '0' });
+        assert.deepEqual(await server.cli_json('credits', 'balance', account.id, '--json'), {
+          available: '0',
+          held: '0',
+        });
         await server.cli_json('credits', 'grant', account.id, '12.5');
         await server.cli_json('credits', 'grant', account.id, '0.000000001');
-        assert.equal((await server.cli_json('credits', 'balance', account.id, '--json')).available, '12.500000001');
-        const made = await server.cli_json('keys', 'create', '--account', account.id, '--name', 'ci', '--rpm', '5', '--json');
+        assert.equal(
+          (await server.cli_json('credits', 'balance', account.id, '--json')).available,
+          '12.500000001',
+        );
+        const made = await server.cli_json(
+          'keys',
+          'create',
+          '--account',
+          account.id,
+          '--name',
+          'ci',
+          '--rpm',
+          '5',
+          '--json',
+        );
         assert.match(made.key, /^sk-neb-/);
         assert.ok(made.id);
         const keys = items(await server.cli_json('keys', 'list', '--account', account.id, '--json'));
-        assert.deepEqual(keys.map((k) => [k.id, k.name]), [[made.id, 'ci']]);
+        assert.deepEqual(
+          keys.map((k) => [k.id, k.name]),
+          [[made.id, 'ci']],
+        );
         assert.ok(!JSON.stringify(keys).includes(made.key), 'a listing never shows a key');
         const listed = items(await server.cli_json('accounts', 'list', '--json'));
         assert.ok(listed.some((a) => a.id === account.id && a.name === 'Acme & Söhne'));
         assert.equal((await server.cli_json('accounts', 'show', account.id, '--json')).id, account.id);
         await server.cli_json('keys', 'revoke', made.id);
-        assert.ok(items(await server.cli_json('models', 'list', '--json')).some((m) => m.id === 'demo/chat:1'));
+        assert.ok(
+          items(await server.cli_json('models', 'list', '--json')).some((m) => m.id === 'demo/chat:1'),
+        );
         await server.verify_ledger();
-      } finally { await s.close(); }
+      } finally {
+        await s.close();
+      }
     });
   }
 
@@ -49,22 +73,44 @@ for (const engine of engines) {
       const { code, stdout, stderr } = await s.server.cli('ledger', 'verify');
       assert.equal(code, 1, stdout + stderr);
       assert.ok((stdout + stderr).length > 20);
-    } finally { await s.close(); }
+    } finally {
+      await s.close();
+    }
   });
 }
 
 let server;
-before(async () => { server = await Nebula.start({ start: false, providers: [provider('p', 'http://127.0.0.1:1/v1')], models: [model('m', { provider: 'p' })] }); });
+before(async () => {
+  server = await Nebula.start({
+    start: false,
+    providers: [provider('p', 'http://127.0.0.1:1/v1')],
+    models: [model('m', { provider: 'p' })],
+  });
+});
 after(() => server?.remove());
 
 test('help and version exit with 0, mistakes do not', () => {
-  const run = (...args) => spawnSync(nebula_bin, args, { encoding: 'utf8', cwd: server.dir, env: server.env });
-  for (const args of [['--help'], ['serve', '--help'], ['keys', '--help'], ['keys', 'create', '--help'], ['credits', 'grant', '--help'], ['version']]) {
+  const run = (...args) =>
+    spawnSync(nebula_bin, args, { encoding: 'utf8', cwd: server.dir, env: server.env });
+  for (const args of [
+    ['--help'],
+    ['serve', '--help'],
+    ['keys', '--help'],
+    ['keys', 'create', '--help'],
+    ['credits', 'grant', '--help'],
+    ['version'],
+  ]) {
     const { status, stdout } = run(...args);
     assert.equal(status, 0, args.join(' '));
     assert.ok(stdout.length > 5, args.join(' '));
   }
-  for (const args of [['frobnicate'], ['keys', 'create'], ['serve', '--no-such-option'], ['credits', 'grant', 'x'], []]) {
+  for (const args of [
+    ['frobnicate'],
+    ['keys', 'create'],
+    ['serve', '--no-such-option'],
+    ['credits', 'grant', 'x'],
+    [],
+  ]) {
     const { status, stdout, stderr } = run(...args);
     if (args.length > 0) assert.notEqual(status, 0, args.join(' '));
     assert.ok((stderr + stdout).length > 5);
@@ -72,8 +118,13 @@ test('help and version exit with 0, mistakes do not', () => {
 });
 
 test('mistakes in values are refused with a sentence on stderr', async () => {
-  for (const args of [['credits', 'grant', 'acc_nothing', '1'], ['credits', 'balance', 'acc_nothing'], ['accounts', 'show', 'acc_nothing'],
-    ['keys', 'revoke', 'key_nothing'], ['keys', 'create', '--account', 'acc_nothing', '--name', 'x']]) {
+  for (const args of [
+    ['credits', 'grant', 'acc_nothing', '1'],
+    ['credits', 'balance', 'acc_nothing'],
+    ['accounts', 'show', 'acc_nothing'],
+    ['keys', 'revoke', 'key_nothing'],
+    ['keys', 'create', '--account', 'acc_nothing', '--name', 'x'],
+  ]) {
     const { code, stderr } = await server.cli(...args);
     assert.equal(code, 1, args.join(' '));
     assert.ok(stderr.length > 5, args.join(' '));
@@ -88,31 +139,75 @@ test('mistakes in values are refused with a sentence on stderr', async () => {
 
 test('config check reports every mistake at once with its line', () => {
   const file = path.join(server.dir, 'wrong.toml');
-  fs.writeFileSync(file, ['[http]', 'listen = 8080', 'no_such = 1', '', '[billing]', 'durability = "sometimes"', '',
-    '[[model]]', 'id = "m"', 'price_input_per_m = 0.2', 'routes = [{ provider = "nobody", model = "x" }]', ''].join('\n'));
+  fs.writeFileSync(
+    file,
+    [
+      '[http]',
+      'listen = 8080',
+      'no_such = 1',
+      '',
+      '[billing]',
+      'durability = "sometimes"',
+      '',
+      '[[model]]',
+      'id = "m"',
+      'price_input_per_m = 0.2',
+      'routes = [{ provider = "nobody", model = "x" }]',
+      '',
+    ].join('\n'),
+  );
   for (const args of [['config', 'check'], ['serve']]) {
-    const { status, stdout, stderr } = spawnSync(nebula_bin, [...args, '--config', file],
-      { encoding: 'utf8', cwd: server.dir, env: server.env, timeout: 10000 });
+    const { status, stdout, stderr } = spawnSync(nebula_bin, [...args, '--config', file], {
+      encoding: 'utf8',
+      cwd: server.dir,
+      env: server.env,
+      timeout: 10000,
+    });
     assert.ok(status !== 0 && status !== null, `${args}: ${status}`);
     const said = stdout + stderr;
-    for (const [line, word] of [[2, 'listen'], [3, 'no_such'], [6, 'durability'], [10, 'price_input_per_m']]) {
+    for (const [line, word] of [
+      [2, 'listen'],
+      [3, 'no_such'],
+      [6, 'durability'],
+      [10, 'price_input_per_m'],
+    ]) {
       assert.match(said, new RegExp(`(:|line )${line}\\b[^\\n]*${word}`), said);
     }
   }
 });
 
 test('config check takes a right configuration, a syntax error has its line', () => {
-  assert.equal(spawnSync(nebula_bin, ['config', 'check', '--config', server.config_file], { cwd: server.dir, env: server.env }).status, 0);
+  assert.equal(
+    spawnSync(nebula_bin, ['config', 'check', '--config', server.config_file], {
+      cwd: server.dir,
+      env: server.env,
+    }).status,
+    0,
+  );
   const file = path.join(server.dir, 'syntax.toml');
   fs.writeFileSync(file, '[http]\nlisten = \n');
-  const { status, stdout, stderr } = spawnSync(nebula_bin, ['config', 'check', '--config', file], { encoding: 'utf8', cwd: server.dir, env: server.env });
+  const { status, stdout, stderr } = spawnSync(nebula_bin, ['config', 'check', '--config', file], {
+    encoding: 'utf8',
+    cwd: server.dir,
+    env: server.env,
+  });
   assert.notEqual(status, 0);
   assert.match(stdout + stderr, /(:|line )2\b/);
 });
 
 test('config explain names every setting, its environment variable, and hides secrets', () => {
-  const text = execFileSync(nebula_bin, ['config', 'explain', '--config', server.config_file], { encoding: 'utf8', cwd: server.dir, env: server.env });
-  for (const word of ['NEBULA_HTTP_LISTEN', 'NEBULA_STORE_URL', 'NEBULA_RUNTIME_MODELS_DIR', 'durability', 'body_bytes_max']) {
+  const text = execFileSync(nebula_bin, ['config', 'explain', '--config', server.config_file], {
+    encoding: 'utf8',
+    cwd: server.dir,
+    env: server.env,
+  });
+  for (const word of [
+    'NEBULA_HTTP_LISTEN',
+    'NEBULA_STORE_URL',
+    'NEBULA_RUNTIME_MODELS_DIR',
+    'durability',
+    'body_bytes_max',
+  ]) {
     assert.ok(text.includes(word), word);
   }
 });
@@ -122,24 +217,41 @@ test('the environment wins over the file', async () => {
   try {
     const answer = await s.server.chat({ key: s.account.key, content: 'x'.repeat(3000) });
     assert.equal(answer.status, 413);
-  } finally { await s.close(); }
+  } finally {
+    await s.close();
+  }
 });
 
 test('chat asks once and streams the answer', async () => {
   const s = await stage();
   try {
     s.server.options.env = { ...s.server.options.env, NEBULA_API_KEY: s.account.key };
-    const { code, stdout, stderr } = await s.server.cli('chat', '--key', s.account.key, '--model', 'demo/chat:1', 'fake:ok frames=3');
+    const { code, stdout, stderr } = await s.server.cli(
+      'chat',
+      '--key',
+      s.account.key,
+      '--model',
+      'demo/chat:1',
+      'fake:ok frames=3',
+    );
     assert.equal(code, 0, stderr);
     assert.match(stdout, /alpha beta gamma/);
-  } finally { await s.close(); }
+  } finally {
+    await s.close();
+  }
 });
 
 test('a listener that is taken ends the start with a sentence', async () => {
   const s = await stage();
   try {
-    const other = await Nebula.start({ start: false, upstream: s.fake, http: { listen: s.server.listens.api } });
+    const other = await Nebula.start({
+      start: false,
+      upstream: s.fake,
+      http: { listen: s.server.listens.api },
+    });
     await assert.rejects(other.launch(), (e) => e.message.includes(s.server.listens.api));
     await other.remove();
-  } finally { await s.close(); }
+  } finally {
+    await s.close();
+  }
 });

@@ -1,5 +1,5 @@
-// A restart loses nothing: running streams finish, new work is refused, the end is orderly and in time. A reload
-// changes models and prices under running streams, and a wrong configuration changes nothing.
+// A restart loses nothing: running streams finish, new work is refused, the end is orderly and in time. A
+// reload changes models and prices under running streams, and a wrong configuration changes nothing.
 
 import { test, describe, before, after } from 'node:test';
 import assert from 'node:assert/strict';
@@ -9,12 +9,19 @@ import { assert_whole_stream, charge_of, price_of, stage } from '../support/stag
 import { RawClient, call, request_bytes } from '../support/raw_http.mjs';
 import { eventually, within } from '../support/wait.mjs';
 
-const say = (content, extra = {}) => ({ model: 'demo/chat:1', stream: true, messages: [{ role: 'user', content }], ...extra });
+const say = (content, extra = {}) => ({
+  model: 'demo/chat:1',
+  stream: true,
+  messages: [{ role: 'user', content }],
+  ...extra,
+});
 
 async function stream_at_gate(s, gate) {
   const wire = new RawClient(s.server.url);
   await wire.connected;
-  await wire.send(request_bytes({ key: s.account.key, body: say(`fake:ok frames=6 hold=${gate} hold_after=3`) }));
+  await wire.send(
+    request_bytes({ key: s.account.key, body: say(`fake:ok frames=6 hold=${gate} hold_after=3`) }),
+  );
   await within(5000, 'the stream comes to its gate', s.fake.reached(gate));
   await wire.until((b) => b.includes('gamma'));
   return wire;
@@ -30,25 +37,38 @@ for (const engine of engines) {
       await idle.connected;
       const { url } = s.server;
       const stopped = s.server.stop();
-      await eventually('no new connection is served', async () => {
-        try {
-          const answer = await call(url, { key: s.account.key, body: say('fake:ok'), within_ms: 1000 });
-          return answer.status === 503 || answer.status === 0;
-        } catch { return true; }
-      }, { within_ms: 3000 });
+      stopped.catch(() => {});
+      await eventually(
+        'no new connection is served',
+        async () => {
+          try {
+            const answer = await call(url, { key: s.account.key, body: say('fake:ok'), within_ms: 1000 });
+            return answer.status === 503 || answer.status === 0;
+          } catch {
+            return true;
+          }
+        },
+        { within_ms: 3000 },
+      );
       assert.ok(await idle.closes(3000), 'idle connections are closed');
       s.fake.open('last');
       const answer = await wire.response({ method: 'POST' });
-      answer.events = () => answer.text.split('\n\n').filter(Boolean).map((f) => f.slice(6));
+      answer.events = () =>
+        answer.text
+          .split('\n\n')
+          .filter(Boolean)
+          .map((f) => f.slice(6));
       assert_whole_stream(answer);
       assert.ok(await wire.closes(3000));
       const exit = await stopped;
       assert.deepEqual([exit.code, exit.signal], [0, null], s.server.output);
       await s.server.verify_ledger();
       await s.server.launch();
-      assert.equal(before_stop - await s.server.settled(s.account.id), price_of(7, 6));
+      assert.equal(before_stop - (await s.server.settled(s.account.id)), price_of(7, 6));
       assert.equal((await s.server.chat({ key: s.account.key })).status, 200, 'keys survive');
-    } finally { await s.close(); }
+    } finally {
+      await s.close();
+    }
   });
 
   test(`a second start on the same data is ready within two seconds and keeps everything, ${engine}`, async () => {
@@ -62,7 +82,9 @@ for (const engine of engines) {
         assert.ok(s.server.ready_ms < 2000, `${how}: ready after ${s.server.ready_ms} ms`);
         assert.equal(await s.server.settled(s.account.id), balance);
       }
-    } finally { await s.close(); }
+    } finally {
+      await s.close();
+    }
   });
 }
 
@@ -77,14 +99,21 @@ test('a stream that never ends cannot keep the server beyond its drain limit', a
     assert.ok(!wire.bytes.includes('[DONE]'));
     assert.ok(!wire.bytes.toString().endsWith('0\r\n\r\n'), 'a cut stream must not look whole');
     await s.server.verify_ledger();
-  } finally { await s.close(); }
+  } finally {
+    await s.close();
+  }
 });
 
 describe('SIGHUP', () => {
   let s;
-  before(async () => { s = await stage(); });
+  before(async () => {
+    s = await stage();
+  });
   after(() => s?.close());
-  const listed = async () => (await s.server.call({ method: 'GET', path: '/v1/models', key: s.account.key })).json().data.map((m) => m.id);
+  const listed = async () =>
+    (await s.server.call({ method: 'GET', path: '/v1/models', key: s.account.key }))
+      .json()
+      .data.map((m) => m.id);
 
   test('changes models and prices without touching a running stream', async () => {
     const start = await s.server.settled(s.account.id);
@@ -96,16 +125,28 @@ describe('SIGHUP', () => {
     await eventually('the new model is listed', async () => (await listed()).includes('new/model:2'));
     s.fake.open('reload');
     const answer = await wire.response({ method: 'POST' });
-    answer.events = () => answer.text.split('\n\n').filter(Boolean).map((f) => f.slice(6));
+    answer.events = () =>
+      answer.text
+        .split('\n\n')
+        .filter(Boolean)
+        .map((f) => f.slice(6));
     assert_whole_stream(answer);
-    assert.equal(start - await s.server.settled(s.account.id), price_of(7, 6), 'the price is that of its beginning');
-    const { charge } = await charge_of(s.server, s.account, () => s.server.chat({ key: s.account.key, content: 'fake:ok frames=3' }));
+    assert.equal(
+      start - (await s.server.settled(s.account.id)),
+      price_of(7, 6),
+      'the price is that of its beginning',
+    );
+    const { charge } = await charge_of(s.server, s.account, () =>
+      s.server.chat({ key: s.account.key, content: 'fake:ok frames=3' }),
+    );
     assert.equal(charge, price_of(7, 3, { input: '1', output: '20' }));
     assert.equal((await s.server.chat({ key: s.account.key, model: 'new/model:2' })).status, 200);
   });
 
   test('removes a model', async () => {
-    s.server.reload((c) => { c.model = c.model.filter((m) => m.id !== 'new/model:2'); });
+    s.server.reload((c) => {
+      c.model = c.model.filter((m) => m.id !== 'new/model:2');
+    });
     await eventually('it is gone', async () => !(await listed()).includes('new/model:2'));
     assert.equal((await s.server.chat({ key: s.account.key, model: 'new/model:2' })).status, 404);
   });
@@ -132,7 +173,9 @@ describe('SIGHUP', () => {
       }
     });
     for (let i = 0; i < 20; i += 1) {
-      s.server.reload((c) => { c.model[0].price_output_per_m = `${1 + (i % 5)}`; });
+      s.server.reload((c) => {
+        c.model[0].price_output_per_m = `${1 + (i % 5)}`;
+      });
       const seen = done;
       await eventually('load goes on', () => done > seen + 8);
     }

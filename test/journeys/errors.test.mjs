@@ -10,8 +10,10 @@ const good = { model: 'demo/chat:1', messages: [{ role: 'user', content: 'fake:o
 const limit = 65536;
 let s;
 before(async () => {
-  s = await stage({ models: [model('demo/chat:1'), model('small', { context_length: 100, max_output_tokens: 50 })],
-    http: { body_bytes_max: limit } });
+  s = await stage({
+    models: [model('demo/chat:1'), model('small', { context_length: 100, max_output_tokens: 50 })],
+    http: { body_bytes_max: limit },
+  });
 });
 after(() => s?.close());
 
@@ -23,9 +25,20 @@ const bad_bodies = [
   ['cut JSON', '{"model":"demo/chat:1","messages":[', null],
   ['something behind the object', `${JSON.stringify(good)} x`, null],
   ['a second object', `${JSON.stringify(good)}{}`, null],
-  ['invalid UTF-8', Buffer.concat([Buffer.from('{"model":"demo/chat:1","messages":[{"role":"user","content":"'),
-    Buffer.of(0xff, 0xfe), Buffer.from('"}]}')]), null],
-  ['nesting without end', `{"model":"demo/chat:1","messages":${'['.repeat(20000)}${']'.repeat(20000)}}`, null],
+  [
+    'invalid UTF-8',
+    Buffer.concat([
+      Buffer.from('{"model":"demo/chat:1","messages":[{"role":"user","content":"'),
+      Buffer.of(0xff, 0xfe),
+      Buffer.from('"}]}'),
+    ]),
+    null,
+  ],
+  [
+    'nesting without end',
+    `{"model":"demo/chat:1","messages":${'['.repeat(20000)}${']'.repeat(20000)}}`,
+    null,
+  ],
   ['no model', JSON.stringify({ messages: good.messages }), 'model'],
   ['a model that is a number', JSON.stringify({ ...good, model: 5 }), 'model'],
   ['an empty model', JSON.stringify({ ...good, model: '' }), 'model'],
@@ -37,16 +50,38 @@ const bad_bodies = [
   ['a negative max_tokens', JSON.stringify({ ...good, max_tokens: -1 }), 'max_tokens'],
   ['a fraction as max_tokens', JSON.stringify({ ...good, max_tokens: 1.5 }), 'max_tokens'],
   ['max_tokens of zero', JSON.stringify({ ...good, max_tokens: 0 }), 'max_tokens'],
-  ['max_completion_tokens that is text', JSON.stringify({ ...good, max_completion_tokens: '5' }), 'max_completion_tokens'],
+  [
+    'max_completion_tokens that is text',
+    JSON.stringify({ ...good, max_completion_tokens: '5' }),
+    'max_completion_tokens',
+  ],
   ['n of zero', JSON.stringify({ ...good, n: 0 }), 'n'],
   ['n of a thousand', JSON.stringify({ ...good, n: 1000 }), 'n'],
-  ['stream_options that is a number', JSON.stringify({ ...good, stream: true, stream_options: 5 }), 'stream_options'],
-  ['model twice', '{"model":"demo/chat:1","model":"small","messages":[{"role":"user","content":"x"}]}', 'model'],
-  ['model twice, once escaped', '{"model":"demo/chat:1","mod\\u0065l":"small","messages":[{"role":"user","content":"x"}]}',
-    'model'],
-  ['stream twice', '{"model":"demo/chat:1","stream":false,"messages":[{"role":"user","content":"x"}],"stream":true}', 'stream'],
-  ['max_tokens twice', '{"max_tokens":1,"model":"demo/chat:1","messages":[{"role":"user","content":"x"}],"max_tokens":100000}',
-    'max_tokens'],
+  [
+    'stream_options that is a number',
+    JSON.stringify({ ...good, stream: true, stream_options: 5 }),
+    'stream_options',
+  ],
+  [
+    'model twice',
+    '{"model":"demo/chat:1","model":"small","messages":[{"role":"user","content":"x"}]}',
+    'model',
+  ],
+  [
+    'model twice, once escaped',
+    '{"model":"demo/chat:1","mod\\u0065l":"small","messages":[{"role":"user","content":"x"}]}',
+    'model',
+  ],
+  [
+    'stream twice',
+    '{"model":"demo/chat:1","stream":false,"messages":[{"role":"user","content":"x"}],"stream":true}',
+    'stream',
+  ],
+  [
+    'max_tokens twice',
+    '{"max_tokens":1,"model":"demo/chat:1","messages":[{"role":"user","content":"x"}],"max_tokens":100000}',
+    'max_tokens',
+  ],
 ];
 
 for (const [what, body, param] of bad_bodies) {
@@ -63,18 +98,34 @@ test('the client raises its typed error for each status', async () => {
   await assert.rejects(client.chat.completions.create({ ...good, messages: [] }), OpenAI.BadRequestError);
   await assert.rejects(s.server.client('sk-wrong').chat.completions.create(good), OpenAI.AuthenticationError);
   await assert.rejects(client.chat.completions.create({ ...good, model: 'nothing' }), OpenAI.NotFoundError);
-  await assert.rejects(client.chat.completions.create({ ...good, messages: [{ role: 'user', content: 'fake:status status=429' }] }),
-    OpenAI.RateLimitError);
-  await assert.rejects(client.chat.completions.create({ ...good, messages: [{ role: 'user', content: 'fake:status status=500' }] }),
-    OpenAI.InternalServerError);
+  await assert.rejects(
+    client.chat.completions.create({
+      ...good,
+      messages: [{ role: 'user', content: 'fake:status status=429' }],
+    }),
+    OpenAI.RateLimitError,
+  );
+  await assert.rejects(
+    client.chat.completions.create({
+      ...good,
+      messages: [{ role: 'user', content: 'fake:status status=500' }],
+    }),
+    OpenAI.InternalServerError,
+  );
 });
 
 describe('401', () => {
   test('no key, a wrong one, one with a damaged checksum, and the wrong scheme', async () => {
     const damaged = s.account.key.slice(0, -1) + (s.account.key.endsWith('a') ? 'b' : 'a');
-    for (const headers of [{}, { authorization: 'Bearer ' }, { authorization: 'Bearer sk-neb-nothing' },
-      { authorization: `Bearer ${damaged}` }, { authorization: `Basic ${s.account.key}` }, { authorization: s.account.key },
-      { 'x-api-key': 'nothing' }]) {
+    for (const headers of [
+      {},
+      { authorization: 'Bearer ' },
+      { authorization: 'Bearer sk-neb-nothing' },
+      { authorization: `Bearer ${damaged}` },
+      { authorization: `Basic ${s.account.key}` },
+      { authorization: s.account.key },
+      { 'x-api-key': 'nothing' },
+    ]) {
       const answer = await s.server.call({ headers, body: good });
       assert_error_body(answer, 401, { code: 'invalid_api_key' });
     }
@@ -92,7 +143,10 @@ describe('401', () => {
   });
 
   test('a wrong key is refused before the body is read', async () => {
-    const answer = await s.server.call({ key: 'sk-neb-wrong', headers: { 'content-length': '60000', 'content-type': 'application/json' } });
+    const answer = await s.server.call({
+      key: 'sk-neb-wrong',
+      headers: { 'content-length': '60000', 'content-type': 'application/json' },
+    });
     assert_error_body(answer, 401);
   });
 });
@@ -101,13 +155,19 @@ test('402: an account without credit is told so and nothing is called', async ()
   const poor = await s.server.account('without credit');
   const calls = s.fake.records.length;
   assert_error_body(await s.server.chat({ key: poor.key }), 402);
-  await assert.rejects(s.server.client(poor.key).chat.completions.create(good), (e) => e instanceof OpenAI.APIError && e.status === 402);
+  await assert.rejects(
+    s.server.client(poor.key).chat.completions.create(good),
+    (e) => e instanceof OpenAI.APIError && e.status === 402,
+  );
   assert.equal(s.fake.records.length, calls);
 });
 
 test('404: an unknown model and an unknown path', async () => {
-  assert_error_body(await s.server.chat({ key: s.account.key, model: 'no/such:model' }), 404,
-    { type: 'invalid_request_error', code: 'model_not_found', param: 'model' });
+  assert_error_body(await s.server.chat({ key: s.account.key, model: 'no/such:model' }), 404, {
+    type: 'invalid_request_error',
+    code: 'model_not_found',
+    param: 'model',
+  });
   assert_error_body(await s.server.call({ key: s.account.key, path: '/v1/nothing', body: {} }), 404);
   assert_error_body(await s.server.call({ key: s.account.key, method: 'GET', path: '/v1/../metrics' }), 404);
 });
@@ -121,20 +181,30 @@ test('405: a known path with another method names those that it has', async () =
 
 describe('413', () => {
   test('a body declared too long is refused before it is sent', async () => {
-    const answer = await s.server.call({ key: s.account.key,
-      headers: { 'content-length': `${limit + 1}`, 'content-type': 'application/json' } });
+    const answer = await s.server.call({
+      key: s.account.key,
+      headers: { 'content-length': `${limit + 1}`, 'content-type': 'application/json' },
+    });
     assert_error_body(answer, 413);
   });
   test('a chunked body is refused when it has become too long', async () => {
     const chunk = `4000\r\n${'x'.repeat(0x4000)}\r\n`;
-    const answer = await s.server.call({ key: s.account.key, headers: { 'transfer-encoding': 'chunked', 'content-type': 'application/json' },
-      body: undefined, within_ms: 5000 }).catch((e) => e);
+    const answer = await s.server
+      .call({
+        key: s.account.key,
+        headers: { 'transfer-encoding': 'chunked', 'content-type': 'application/json' },
+        body: undefined,
+        within_ms: 5000,
+      })
+      .catch((e) => e);
     assert.ok(answer instanceof Error, 'nothing was sent yet, so nothing may be answered');
     const { RawClient } = await import('../support/raw_http.mjs');
     const wire = new RawClient(s.server.url);
     await wire.connected;
-    await wire.send(`POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${s.account.key}\r\n`
-      + `transfer-encoding: chunked\r\n\r\n${chunk.repeat(5)}`);
+    await wire.send(
+      `POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${s.account.key}\r\n` +
+        `transfer-encoding: chunked\r\n\r\n${chunk.repeat(5)}`,
+    );
     assert_error_body(await wire.response({ method: 'POST' }), 413);
     assert.ok(await wire.closes());
   });
@@ -147,7 +217,11 @@ describe('413', () => {
 });
 
 test('a prompt that cannot fit the context is the mistake of the caller', async () => {
-  const answer = await s.server.chat({ key: s.account.key, model: 'small', content: `fake:ok ${'word '.repeat(5000)}` });
+  const answer = await s.server.chat({
+    key: s.account.key,
+    model: 'small',
+    content: `fake:ok ${'word '.repeat(5000)}`,
+  });
   assert_error_body(answer, 400, { code: 'context_length_exceeded' });
 });
 

@@ -1,5 +1,5 @@
-// Prepaid money is exact under concurrency: a balance for k calls pays for k of a thousand concurrent ones, no
-// more and no fewer, and ends at exactly nothing.
+// Prepaid money is exact under concurrency: a balance for k calls pays for k of a thousand concurrent ones,
+// no more and no fewer, and ends at exactly nothing.
 
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
@@ -13,8 +13,14 @@ const exact = model('exact', { price_input_per_m: '0', price_output_per_m: '2.50
 const call_price = 10n * 2500n;
 
 async function fire(s, key, { stream, gate }) {
-  return s.server.chat({ key, model: 'exact', stream, within_ms: 60000, body: { max_tokens: 10 },
-    content: `fake:ok frames=10 prompt_tokens=9 hold_head=${gate}` });
+  return s.server.chat({
+    key,
+    model: 'exact',
+    stream,
+    within_ms: 60000,
+    body: { max_tokens: 10 },
+    content: `fake:ok frames=10 prompt_tokens=9 hold_head=${gate}`,
+  });
 }
 
 for (const engine of engines) {
@@ -24,7 +30,9 @@ for (const engine of engines) {
       try {
         const k = 137;
         const account = await s.server.account('exactly k', { credit: dollars(call_price * BigInt(k)) });
-        const answers = Promise.all(Array.from({ length: calls }, () => fire(s, account.key, { stream, gate: 'all' })));
+        const answers = Promise.all(
+          Array.from({ length: calls }, () => fire(s, account.key, { stream, gate: 'all' })),
+        );
         // Everyone who is admitted waits at the provider until all others have been refused.
         await within(60000, `${k} calls at the provider`, s.fake.reached('all', k));
         s.fake.open('all');
@@ -35,7 +43,9 @@ for (const engine of engines) {
         assert.equal(await s.server.settled(account.id), 0n);
         await s.server.verify_ledger();
         assert.equal((await s.server.chat({ key: account.key, model: 'exact' })).status, 402);
-      } finally { await s.close(); }
+      } finally {
+        await s.close();
+      }
     });
   }
 
@@ -46,14 +56,20 @@ for (const engine of engines) {
       const k = 20;
       const account = await s.server.account('sequential', { credit: dollars(call_price * BigInt(k)) });
       for (let i = 0; i < k; i += 1) {
-        const answer = await s.server.chat({ key: account.key, model: 'exact', body: { max_tokens: 100 },
-          content: 'fake:ok frames=10' });
+        const answer = await s.server.chat({
+          key: account.key,
+          model: 'exact',
+          body: { max_tokens: 100 },
+          content: 'fake:ok frames=10',
+        });
         assert.equal(answer.status, 200, `call ${i + 1}: ${answer.text}`);
       }
       assert.equal((await s.server.chat({ key: account.key, model: 'exact' })).status, 402);
       assert.equal(await s.server.settled(account.id), 0n);
       await s.server.verify_ledger();
-    } finally { await s.close(); }
+    } finally {
+      await s.close();
+    }
   });
 
   test(`credit granted to a running server can be spent at once, ${engine}`, async () => {
@@ -62,10 +78,17 @@ for (const engine of engines) {
       const account = await s.server.account('topped up');
       assert.equal((await s.server.chat({ key: account.key, model: 'exact' })).status, 402);
       await s.server.cli_json('credits', 'grant', account.id, dollars(call_price));
-      const answer = await s.server.chat({ key: account.key, model: 'exact', body: { max_tokens: 10 }, content: 'fake:ok frames=10' });
+      const answer = await s.server.chat({
+        key: account.key,
+        model: 'exact',
+        body: { max_tokens: 10 },
+        content: 'fake:ok frames=10',
+      });
       assert.equal(answer.status, 200, answer.text);
       assert.equal(await s.server.settled(account.id), 0n);
-    } finally { await s.close(); }
+    } finally {
+      await s.close();
+    }
   });
 }
 
@@ -73,15 +96,29 @@ for (const engine of engines) {
   test(`holds ten times the charge: a balance for 60 still pays for exactly 60 of 300 concurrent calls, ${engine}`, async () => {
     const s = await stage({ engine, models: [exact] });
     try {
-      // Each call might use 100 tokens and uses 10. Nobody is refused while the balance could still pay for one.
+      // Each call might use 100 tokens and uses 10. Nobody is refused while the balance could still pay for
+      // one.
       const k = 60;
       const account = await s.server.account('wide holds', { credit: dollars(call_price * BigInt(k)) });
-      const statuses = (await Promise.all(Array.from({ length: 300 }, () => s.server.chat({ key: account.key, model: 'exact',
-        within_ms: 60000, body: { max_tokens: 100 }, content: 'fake:ok frames=10' })))).map((a) => a.status);
+      const statuses = (
+        await Promise.all(
+          Array.from({ length: 300 }, () =>
+            s.server.chat({
+              key: account.key,
+              model: 'exact',
+              within_ms: 60000,
+              body: { max_tokens: 100 },
+              content: 'fake:ok frames=10',
+            }),
+          ),
+        )
+      ).map((a) => a.status);
       assert.equal(statuses.filter((x) => x === 200).length, k);
       assert.equal(statuses.filter((x) => x === 402).length, 300 - k);
       assert.equal(await s.server.settled(account.id), 0n);
       await s.server.verify_ledger();
-    } finally { await s.close(); }
+    } finally {
+      await s.close();
+    }
   });
 }

@@ -1,4 +1,5 @@
-// The first minute of a newcomer: an empty database gets an operator, an account with credit and a key, told once.
+// The first minute of a newcomer: an empty database gets an operator, an account with credit and a key, told
+// once.
 
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
@@ -11,8 +12,9 @@ import { nanos } from '../support/wait.mjs';
 const key_pattern = /sk-neb-[A-Za-z0-9]{20,}/;
 
 function files_below(dir) {
-  return fs.readdirSync(dir, { withFileTypes: true }).flatMap((e) => (e.isDirectory()
-    ? files_below(path.join(dir, e.name)) : [path.join(dir, e.name)]));
+  return fs
+    .readdirSync(dir, { withFileTypes: true })
+    .flatMap((e) => (e.isDirectory() ? files_below(path.join(dir, e.name)) : [path.join(dir, e.name)]));
 }
 
 for (const engine of engines) {
@@ -43,7 +45,10 @@ for (const engine of engines) {
       assert.equal((await server.chat({ key })).status, 200, 'the key still works');
       assert.equal((await server.cli_json('accounts', 'list', '--json')).length ?? 1, 1);
       await server.verify_ledger();
-    } finally { await server.remove(); await fake.stop(); }
+    } finally {
+      await server.remove();
+      await fake.stop();
+    }
   });
 
   test(`neither key nor password is stored in the clear, ${engine}`, async () => {
@@ -59,7 +64,10 @@ for (const engine of engines) {
         }
       }
       assert.ok(!server.output.includes(key));
-    } finally { await server.remove(); await fake.stop(); }
+    } finally {
+      await server.remove();
+      await fake.stop();
+    }
   });
 }
 
@@ -70,5 +78,8 @@ test('everything that the server writes is private to its user', async () => {
     for (const file of files_below(path.join(server.dir, 'data'))) {
       assert.equal(fs.statSync(file).mode & 0o077, 0, `${file} can be read by others`);
     }
-  } finally { await server.remove(); await fake.stop(); }
+  } finally {
+    await server.remove();
+    await fake.stop();
+  }
 });

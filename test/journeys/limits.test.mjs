@@ -8,7 +8,9 @@ import { assert_error_body, charge_of, price_of, stage } from '../support/stage.
 
 let s;
 before(async () => {
-  s = await stage({ models: [model('demo/chat:1'), model('narrow', { rpm: 2 }), model('thin', { tpm: 200 })] });
+  s = await stage({
+    models: [model('demo/chat:1'), model('narrow', { rpm: 2 }), model('thin', { tpm: 200 })],
+  });
 });
 after(() => s?.close());
 
@@ -41,8 +43,13 @@ test('the real client sees a RateLimitError', async () => {
   const { key } = await s.server.key(s.account.id, { rpm: 1 });
   const client = s.server.client(key);
   await client.chat.completions.create(say);
-  await assert.rejects(client.chat.completions.create(say), (e) =>
-    e instanceof OpenAI.RateLimitError && e.code === 'rate_limit_exceeded' && e.headers.get('retry-after') !== null);
+  await assert.rejects(
+    client.chat.completions.create(say),
+    (e) =>
+      e instanceof OpenAI.RateLimitError &&
+      e.code === 'rate_limit_exceeded' &&
+      e.headers.get('retry-after') !== null,
+  );
 });
 
 test('tokens per minute of a key count prompt and output', async () => {
@@ -62,7 +69,8 @@ test('a key without limits of its own is not limited by another key', async () =
 });
 
 test('a model has limits too', async () => {
-  for (let i = 0; i < 2; i += 1) assert.equal((await s.server.chat({ key: s.account.key, model: 'narrow' })).status, 200);
+  for (let i = 0; i < 2; i += 1)
+    assert.equal((await s.server.chat({ key: s.account.key, model: 'narrow' })).status, 200);
   assert_limited(await s.server.chat({ key: s.account.key, model: 'narrow' }), 'requests');
   assert.equal((await s.server.chat({ key: s.account.key })).status, 200, 'another model is not touched');
 });
@@ -74,15 +82,20 @@ test('limits of the configuration bind accounts and addresses', async () => {
       const second = await t.server.key(t.account.id);
       const keys = 'key_rpm' in limits ? [t.account.key] : [t.account.key, second.key];
       const statuses = [];
-      for (let i = 0; i < 6; i += 1) statuses.push((await t.server.chat({ key: keys[i % keys.length] })).status);
+      for (let i = 0; i < 6; i += 1)
+        statuses.push((await t.server.chat({ key: keys[i % keys.length] })).status);
       assert.deepEqual(statuses, [200, 200, 200, 200, 429, 429], JSON.stringify(limits));
-    } finally { await t.close(); }
+    } finally {
+      await t.close();
+    }
   }
 });
 
 test('many at once get through exactly up to the limit', async () => {
   const { key } = await s.server.key(s.account.id, { rpm: 20 });
-  const answers = await Promise.all(Array.from({ length: 100 }, () => s.server.chat({ key, body: { max_tokens: 10 } })));
+  const answers = await Promise.all(
+    Array.from({ length: 100 }, () => s.server.chat({ key, body: { max_tokens: 10 } })),
+  );
   const passed = answers.filter((a) => a.status === 200).length;
   // A refill of one request takes three seconds at this rate: allow for a slow machine, not for a leak.
   assert.ok(passed >= 20 && passed <= 22, `${passed} passed`);

@@ -1,4 +1,5 @@
-// Clients that dribble, stop reading or only sit there: each has a limit, and none may hold memory or a provider.
+// Clients that dribble, stop reading or only sit there: each has a limit, and none may hold memory or a
+// provider.
 
 import { test, describe, before, after } from 'node:test';
 import assert from 'node:assert/strict';
@@ -10,7 +11,9 @@ import { held_streams, idle_connections } from '../support/idle_load.mjs';
 describe('slow clients', () => {
   let s;
   before(async () => {
-    s = await stage({ http: { head_timeout_ms: 600, body_timeout_ms: 600, idle_timeout_ms: 1500, write_timeout_ms: 1000 } });
+    s = await stage({
+      http: { head_timeout_ms: 600, body_timeout_ms: 600, idle_timeout_ms: 1500, write_timeout_ms: 1000 },
+    });
   });
   after(() => s?.close());
 
@@ -32,7 +35,10 @@ describe('slow clients', () => {
   }
 
   test('a head that dribbles is ended by its limit, however steadily it comes', async () => {
-    const { took, response, closed } = await dribble('GET /v1/models HTTP/1.1\r\nHost: x\r\n', `X-A: ${'a'.repeat(100)}`);
+    const { took, response, closed } = await dribble(
+      'GET /v1/models HTTP/1.1\r\nHost: x\r\n',
+      `X-A: ${'a'.repeat(100)}`,
+    );
     assert.ok(closed, 'closed');
     assert.ok(took < 2500, `${took} ms`);
     assert.equal(response?.status, 408);
@@ -42,7 +48,9 @@ describe('slow clients', () => {
     const wire = new RawClient(s.server.url);
     await wire.connected;
     const began = performance.now();
-    await wire.send(`POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${s.account.key}\r\nContent-Length: 1000\r\n\r\n{"mo`);
+    await wire.send(
+      `POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${s.account.key}\r\nContent-Length: 1000\r\n\r\n{"mo`,
+    );
     const response = await wire.response({ method: 'POST', within_ms: 5000 });
     assert.equal(response.status, 408);
     assert.ok(await wire.closes());
@@ -70,9 +78,19 @@ describe('slow clients', () => {
     const wire = new RawClient(s.server.url, { paused: true });
     await wire.connected;
     wire.socket.pause();
-    await wire.send(request_bytes({ key: s.account.key, body: { model: 'demo/chat:1', stream: true,
-      messages: [{ role: 'user', content: 'fake:ok frames=1200 huge=50000 completion_tokens=5' }] } }));
-    const record = await eventually('the call arrives', () => s.fake.records.find((r) => r.body_bytes.includes('frames=1200')));
+    await wire.send(
+      request_bytes({
+        key: s.account.key,
+        body: {
+          model: 'demo/chat:1',
+          stream: true,
+          messages: [{ role: 'user', content: 'fake:ok frames=1200 huge=50000 completion_tokens=5' }],
+        },
+      }),
+    );
+    const record = await eventually('the call arrives', () =>
+      s.fake.records.find((r) => r.body_bytes.includes('frames=1200')),
+    );
     await within(10000, 'the provider is cancelled', record.closed);
     assert.equal(record.whole, false);
     assert.ok(record.bytes < 40e6, `${record.bytes} bytes were taken for a client that reads nothing`);
@@ -85,8 +103,16 @@ describe('slow clients', () => {
   test('a client that reads slowly but steadily gets everything', async () => {
     const wire = new RawClient(s.server.url, { paused: true });
     await wire.connected;
-    await wire.send(request_bytes({ key: s.account.key, body: { model: 'demo/chat:1', stream: true,
-      messages: [{ role: 'user', content: 'fake:ok frames=60 huge=50000 completion_tokens=5' }] } }));
+    await wire.send(
+      request_bytes({
+        key: s.account.key,
+        body: {
+          model: 'demo/chat:1',
+          stream: true,
+          messages: [{ role: 'user', content: 'fake:ok frames=60 huge=50000 completion_tokens=5' }],
+        },
+      }),
+    );
     let total = 0;
     const done = new Promise((resolve) => {
       wire.socket.on('data', (bytes) => {
@@ -103,12 +129,14 @@ describe('slow clients', () => {
   });
 
   test('slow clients do not disturb others', async () => {
-    const slow = await Promise.all(Array.from({ length: 200 }, async () => {
-      const wire = new RawClient(s.server.url);
-      await wire.connected;
-      await wire.send('POST /v1/chat/completions HTTP/1.1\r\nHo');
-      return wire;
-    }));
+    const slow = await Promise.all(
+      Array.from({ length: 200 }, async () => {
+        const wire = new RawClient(s.server.url);
+        await wire.connected;
+        await wire.send('POST /v1/chat/completions HTTP/1.1\r\nHo');
+        return wire;
+      }),
+    );
     const began = performance.now();
     for (let i = 0; i < 20; i += 1) assert.equal((await s.server.chat({ key: s.account.key })).status, 200);
     assert.ok(performance.now() - began < 5000);
@@ -132,8 +160,14 @@ test('connections beyond the maximum are refused, not queued, and the server rec
     assert.equal(served + shed, 40);
     assert.ok(served >= 15 && served <= 20, `${served} served`);
     for (const wire of wires) wire.destroy();
-    await eventually('it serves again', async () => (await s.server.chat({ key: s.account.key })).status === 200);
-  } finally { for (const wire of wires) wire.destroy(); await s.close(); }
+    await eventually(
+      'it serves again',
+      async () => (await s.server.chat({ key: s.account.key })).status === 200,
+    );
+  } finally {
+    for (const wire of wires) wire.destroy();
+    await s.close();
+  }
 });
 
 test('1,000 idle connections cost at most 15 KiB each', async (t) => {

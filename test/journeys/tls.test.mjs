@@ -5,14 +5,22 @@ import assert from 'node:assert/strict';
 import { Authority } from '../support/authority.mjs';
 import { FakeProvider } from '../support/fake_provider.mjs';
 import { Nebula, model, provider } from '../support/nebula.mjs';
-import { assert_broken_stream, assert_error_body, assert_whole_stream, charge_of, price_of } from '../support/stage.mjs';
+import {
+  assert_broken_stream,
+  assert_error_body,
+  assert_whole_stream,
+  charge_of,
+  price_of,
+} from '../support/stage.mjs';
 import { call } from '../support/raw_http.mjs';
 
 async function with_provider({ host = 'localhost', names, trust = true }, act) {
   const authority = new Authority();
   const fake = await FakeProvider.start({ tls_options: authority.issue(names ? { names } : {}), host });
   const server = await Nebula.start({
-    providers: [provider('fake', fake.base_url, trust ? { ca_file: authority.ca_file } : {})], models: [model('demo/chat:1')] });
+    providers: [provider('fake', fake.base_url, trust ? { ca_file: authority.ca_file } : {})],
+    models: [model('demo/chat:1')],
+  });
   try {
     const account = await server.account('tls', { credit: '10' });
     await act({ server, fake, account });
@@ -28,19 +36,34 @@ test('a provider with a certificate of the named authority answers, streams, and
     const { charge } = await charge_of(server, account, async () => {
       assert.equal((await server.chat({ key: account.key })).status, 200);
       for (const option of ['', 'packets=bytes frames=3', 'huge=60000', 'multibyte=true packets=odd']) {
-        assert_whole_stream(await server.chat({ key: account.key, stream: true, content: `fake:ok completion_tokens=10 ${option}` }));
+        assert_whole_stream(
+          await server.chat({
+            key: account.key,
+            stream: true,
+            content: `fake:ok completion_tokens=10 ${option}`,
+          }),
+        );
       }
     });
     assert.equal(charge, 5n * price_of(7, 10));
     assert.ok(fake.connections <= 3, `${fake.connections} connections`);
   }));
 
-test('a cut TLS stream is a broken stream', () => with_provider({}, async ({ server, account }) => {
-  for (const how of ['fin', 'rst']) {
-    assert_broken_stream(await server.chat({ key: account.key, stream: true, content: `fake:cut_mid_body how=${how}` }));
-    assert_broken_stream(await server.chat({ key: account.key, stream: true, content: `fake:cut_mid_body framing=close how=${how}` }));
-  }
-}));
+test('a cut TLS stream is a broken stream', () =>
+  with_provider({}, async ({ server, account }) => {
+    for (const how of ['fin', 'rst']) {
+      assert_broken_stream(
+        await server.chat({ key: account.key, stream: true, content: `fake:cut_mid_body how=${how}` }),
+      );
+      assert_broken_stream(
+        await server.chat({
+          key: account.key,
+          stream: true,
+          content: `fake:cut_mid_body framing=close how=${how}`,
+        }),
+      );
+    }
+  }));
 
 test('an unknown authority and a wrong name are refused: 502, and the request never leaves', async () => {
   for (const options of [{ trust: false }, { names: ['DNS:elsewhere.example'] }]) {
@@ -67,7 +90,15 @@ test('the listener speaks TLS', async () => {
     assert.equal(answer.status, 200);
     assert.ok(answer.json().choices[0].message.content.length > 100000);
     assert_whole_stream(await call(url, { key: account.key, body: { ...body, stream: true }, tls_options }));
-    await assert.rejects(call(url.replace('https:', 'http:'), { method: 'GET', path: '/healthz' })
-      .then((a) => { assert.notEqual(a.status, 200); throw new Error('refused'); }));
-  } finally { await server.remove(); await fake.stop(); authority.remove(); }
+    await assert.rejects(
+      call(url.replace('https:', 'http:'), { method: 'GET', path: '/healthz' }).then((a) => {
+        assert.notEqual(a.status, 200);
+        throw new Error('refused');
+      }),
+    );
+  } finally {
+    await server.remove();
+    await fake.stop();
+    authority.remove();
+  }
 });

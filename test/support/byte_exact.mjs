@@ -6,9 +6,21 @@ import { price_of, stage } from './stage.mjs';
 
 const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
 
-export const layouts = ['', 'packets=bytes frames=6', 'packets=odd', 'packets=pairs', 'crlf=true', 'comments=true',
-  'multibyte=true packets=odd', 'huge=9000 frames=12', 'framing=close', 'framing=length packets=odd',
-  'crlf=true comments=true packets=bytes frames=5 multibyte=true', 'usage=with_finish', 'usage_null_frames=true'];
+export const layouts = [
+  '',
+  'packets=bytes frames=6',
+  'packets=odd',
+  'packets=pairs',
+  'crlf=true',
+  'comments=true',
+  'multibyte=true packets=odd',
+  'huge=9000 frames=12',
+  'framing=close',
+  'framing=length packets=odd',
+  'crlf=true comments=true packets=bytes frames=5 multibyte=true',
+  'usage=with_finish',
+  'usage_null_frames=true',
+];
 
 export async function byte_exact(engine, count, { rounds = 1 } = {}) {
   const s = await stage({ engine, credit: '1000' });
@@ -16,15 +28,21 @@ export async function byte_exact(engine, count, { rounds = 1 } = {}) {
     let owed = 0n;
     for (let round = 0; round < rounds; round += 1) {
       const gate = `all${round}`;
-      const answers = Promise.all(Array.from({ length: count }, async (_, i) => {
-        const asked = i % 2 === 0;
-        const layout = layouts[(i >> 1) % layouts.length];
-        const answer = await s.server.chat({ key: s.account.key, stream: true, within_ms: 120000,
-          content: `fake:ok frames=30 hold_head=${gate} ${layout}`,
-          body: asked ? { stream_options: { include_usage: true } } : {} });
-        return { answer, asked, layout };
-      }));
-      await s.fake.reached(gate, count);  // all of them are open at the same time
+      const answers = Promise.all(
+        Array.from({ length: count }, async (_, i) => {
+          const asked = i % 2 === 0;
+          const layout = layouts[(i >> 1) % layouts.length];
+          const answer = await s.server.chat({
+            key: s.account.key,
+            stream: true,
+            within_ms: 120000,
+            content: `fake:ok frames=30 hold_head=${gate} ${layout}`,
+            body: asked ? { stream_options: { include_usage: true } } : {},
+          });
+          return { answer, asked, layout };
+        }),
+      );
+      await s.fake.reached(gate, count); // all of them are open at the same time
       s.fake.open(gate);
       const by_id = new Map(s.fake.records.map((r) => [r.id, r]));
       for (const { answer, asked, layout } of await answers) {
@@ -38,7 +56,9 @@ export async function byte_exact(engine, count, { rounds = 1 } = {}) {
       }
     }
     const credit = 1000000000000n;
-    assert.equal(credit - await s.server.settled(s.account.id), owed);
+    assert.equal(credit - (await s.server.settled(s.account.id)), owed);
     await s.server.verify_ledger();
-  } finally { await s.close(); }
+  } finally {
+    await s.close();
+  }
 }

@@ -3,8 +3,9 @@
 // whole. Run it alone with `node fake_provider.mjs --port 0 --journal FILE`.
 //
 // What a request gets is decided by, in this order: the first entry of `provider.queue`; the first rule of
-// `provider.rules` that returns a script; the last message when its text begins with `fake:` (`fake:cut_mid_body
-// after=2`); the model when it begins with `fake/` (`fake/ok?frames=3`); the plain correct answer.
+// `provider.rules` that returns a script; the last message when its text begins with `fake:`
+// (`fake:cut_mid_body after=2`); the model when it begins with `fake/` (`fake/ok?frames=3`); the plain
+// correct answer.
 
 import net from 'node:net';
 import tls from 'node:tls';
@@ -39,16 +40,31 @@ class RequestReader {
     this.buffer = Buffer.alloc(0);
     this.ended = false;
     this.wake = null;
-    const poke = () => { const w = this.wake; this.wake = null; w?.(); };
-    socket.on('data', (bytes) => { this.buffer = Buffer.concat([this.buffer, bytes]); poke(); });
-    socket.on('end', () => { this.ended = true; poke(); });
-    socket.on('close', () => { this.ended = true; poke(); });
+    const poke = () => {
+      const w = this.wake;
+      this.wake = null;
+      w?.();
+    };
+    socket.on('data', (bytes) => {
+      this.buffer = Buffer.concat([this.buffer, bytes]);
+      poke();
+    });
+    socket.on('end', () => {
+      this.ended = true;
+      poke();
+    });
+    socket.on('close', () => {
+      this.ended = true;
+      poke();
+    });
     socket.on('error', () => {});
   }
 
   async more() {
     if (this.ended) throw new Closed('connection ended');
-    await new Promise((resolve) => { this.wake = resolve; });
+    await new Promise((resolve) => {
+      this.wake = resolve;
+    });
   }
 
   async take(n) {
@@ -82,7 +98,8 @@ class RequestReader {
         if (size === 0) break;
       }
       body = Buffer.concat(parts);
-    } else if (headers['content-length']) body = Buffer.from(await this.take(Number(headers['content-length'])));
+    } else if (headers['content-length'])
+      body = Buffer.from(await this.take(Number(headers['content-length'])));
     return { method, target, headers, head, body };
   }
 }
@@ -107,16 +124,22 @@ class Exchange {
   async head(status, headers, { framing, length } = {}) {
     this.framing = framing ?? 'close';
     this.record.status = status;
-    this.pending_head = [`HTTP/1.1 ${status} ${status === 200 ? 'OK' : 'Fake'}`, 'server: fake',
-      ...Object.entries(headers).map(([k, v]) => `${k}: ${v}`)];
+    this.pending_head = [
+      `HTTP/1.1 ${status} ${status === 200 ? 'OK' : 'Fake'}`,
+      'server: fake',
+      ...Object.entries(headers).map(([k, v]) => `${k}: ${v}`),
+    ];
     if (this.framing === 'chunked') this.pending_head.push('transfer-encoding: chunked');
-    if (this.framing === 'length' && length !== undefined) this.pending_head.push(`content-length: ${length}`);
+    if (this.framing === 'length' && length !== undefined)
+      this.pending_head.push(`content-length: ${length}`);
     if (this.framing === 'close') this.pending_head.push('connection: close');
     if (this.framing !== 'length' || length !== undefined) await this.flush_head();
   }
 
   /** Length of a stream that is sent with content-length; the head waits for it. */
-  declare(length) { this.pending_head.push(`content-length: ${length}`); }
+  declare(length) {
+    this.pending_head.push(`content-length: ${length}`);
+  }
 
   async flush_head() {
     if (!this.pending_head) return;
@@ -132,7 +155,9 @@ class Exchange {
     if (!trimmed) this.trimmed.update(bytes);
     this.record.bytes += bytes.length;
     if (this.framing === 'chunked') {
-      await this.raw(Buffer.concat([Buffer.from(`${bytes.length.toString(16)}\r\n`), bytes, Buffer.from('\r\n')]));
+      await this.raw(
+        Buffer.concat([Buffer.from(`${bytes.length.toString(16)}\r\n`), bytes, Buffer.from('\r\n')]),
+      );
     } else await this.raw(bytes);
   }
 
@@ -184,7 +209,8 @@ export class FakeProvider {
     const accept = (socket) => this.#serve(socket);
     this.tls = Boolean(tls_options);
     this.server = tls_options
-      ? tls.createServer(tls_options, accept) : net.createServer({ allowHalfOpen: true }, accept);
+      ? tls.createServer(tls_options, accept)
+      : net.createServer({ allowHalfOpen: true }, accept);
     this.server.on('tlsClientError', () => {});
   }
 
@@ -211,14 +237,18 @@ export class FakeProvider {
     let gate = this.gates.get(name);
     if (!gate) {
       gate = { arrived: 0, arrivals: [] };
-      gate.opened = new Promise((resolve) => { gate.open = resolve; });
+      gate.opened = new Promise((resolve) => {
+        gate.open = resolve;
+      });
       this.gates.set(name, gate);
     }
     return gate;
   }
 
   /** Lets every request pass that waits at this gate or will come to it. */
-  open(name) { this.gate(name).open(); }
+  open(name) {
+    this.gate(name).open();
+  }
 
   /** Resolves when `count` requests have come to the gate. */
   async reached(name, count = 1) {
@@ -233,8 +263,12 @@ export class FakeProvider {
   }
 
   /** Chat requests only, oldest first. */
-  get chats() { return this.records; }
-  get last() { return this.records.at(-1); }
+  get chats() {
+    return this.records;
+  }
+  get last() {
+    return this.records.at(-1);
+  }
 
   #script_for(request, body) {
     if (this.queue.length > 0) return { ...this.queue.shift() };
@@ -275,23 +309,46 @@ export class FakeProvider {
     if (request.method !== 'POST') {
       const known = path.endsWith('/models');
       const body = known
-        ? JSON.stringify({ object: 'list', data: this.models.map((id) => ({ id, object: 'model' })) }) : '{}';
-      socket.write(`HTTP/1.1 ${known ? 200 : 404} X\r\ncontent-type: application/json\r\n`
-        + `content-length: ${body.length}\r\n\r\n${body}`);
+        ? JSON.stringify({ object: 'list', data: this.models.map((id) => ({ id, object: 'model' })) })
+        : '{}';
+      socket.write(
+        `HTTP/1.1 ${known ? 200 : 404} X\r\ncontent-type: application/json\r\n` +
+          `content-length: ${body.length}\r\n\r\n${body}`,
+      );
       return;
     }
     let body = null;
-    try { body = JSON.parse(request.body.toString()); } catch { /* kept as null: the test looks at the bytes */ }
+    try {
+      body = JSON.parse(request.body.toString());
+    } catch {
+      /* kept as null: the test looks at the bytes */
+    }
     this.serial += 1;
     const record = {
-      id: `chatcmpl-${this.prefix}-${this.serial}`, path, headers: request.headers, head: request.head,
-      body, body_bytes: request.body, model: body?.model, stream: body?.stream === true,
-      include_usage: body?.stream_options?.include_usage === true, at: performance.now(), status: 0, usage: null,
-      whole: false, cut: false, cancelled: false, bytes: 0, content_frames: 0, closed,
+      id: `chatcmpl-${this.prefix}-${this.serial}`,
+      path,
+      headers: request.headers,
+      head: request.head,
+      body,
+      body_bytes: request.body,
+      model: body?.model,
+      stream: body?.stream === true,
+      include_usage: body?.stream_options?.include_usage === true,
+      at: performance.now(),
+      status: 0,
+      usage: null,
+      whole: false,
+      cut: false,
+      cancelled: false,
+      bytes: 0,
+      content_frames: 0,
+      closed,
     };
     const options = this.#script_for(request, body);
     record.kind = options.kind;
-    record.finished = new Promise((resolve) => { record.finish = resolve; });
+    record.finished = new Promise((resolve) => {
+      record.finish = resolve;
+    });
     this.records.push(record);
     const x = new Exchange(this, socket, request, record, options);
     const script = scripts[options.kind];
@@ -323,7 +380,8 @@ async function main(argv) {
     return at < 0 ? fallback : argv[at + 1];
   };
   const provider = await FakeProvider.start({
-    port: Number(option('port', '0')), journal_file: option('journal'),
+    port: Number(option('port', '0')),
+    journal_file: option('journal'),
   });
   process.stdout.write(`${JSON.stringify({ base_url: provider.base_url, port: provider.port })}\n`);
   const leave = () => provider.stop().then(() => process.exit(0));

@@ -24,8 +24,8 @@ after(() => fake.stop());
 
 const ask = (content, extra = {}) =>
   client.chat.completions.create({ model: 'm', messages: [{ role: 'user', content }], ...extra });
-const raw = (content, body = {}) => call(fake.base_url,
-  { body: { model: 'm', messages: [{ role: 'user', content }], ...body } });
+const raw = (content, body = {}) =>
+  call(fake.base_url, { body: { model: 'm', messages: [{ role: 'user', content }], ...body } });
 
 async function read_all(stream) {
   let text = '';
@@ -39,7 +39,11 @@ async function read_all(stream) {
 
 test('a script is read from a message and from a model name', () => {
   assert.deepEqual(parse_script('ok frames=3 usage=null'), { kind: 'ok', frames: 3, usage: 'null' });
-  assert.deepEqual(parse_script('cut_mid_body?after=-1&how=rst'), { kind: 'cut_mid_body', after: -1, how: 'rst' });
+  assert.deepEqual(parse_script('cut_mid_body?after=-1&how=rst'), {
+    kind: 'cut_mid_body',
+    after: -1,
+    how: 'rst',
+  });
 });
 
 test('the real client understands a plain answer and its usage', async () => {
@@ -50,10 +54,21 @@ test('the real client understands a plain answer and its usage', async () => {
 });
 
 test('the real client reads every way of laying a stream on the wire', async () => {
-  for (const option of ['packets=frame', 'packets=bytes', 'packets=odd', 'packets=pairs', 'crlf=true',
-    'comments=true', 'multibyte=true packets=bytes', 'framing=length', 'framing=close', 'usage=with_finish']) {
-    const { text, usage } = await read_all(await ask(`fake:ok frames=4 ${option}`,
-      { stream: true, stream_options: { include_usage: true } }));
+  for (const option of [
+    'packets=frame',
+    'packets=bytes',
+    'packets=odd',
+    'packets=pairs',
+    'crlf=true',
+    'comments=true',
+    'multibyte=true packets=bytes',
+    'framing=length',
+    'framing=close',
+    'usage=with_finish',
+  ]) {
+    const { text, usage } = await read_all(
+      await ask(`fake:ok frames=4 ${option}`, { stream: true, stream_options: { include_usage: true } }),
+    );
     const want = option.startsWith('multibyte') ? 'naïve Größe 東京 🙂🚀 ' : 'alpha beta gamma delta ';
     assert.equal(text, want, option);
     assert.ok(usage.total_tokens > 0, option);
@@ -72,8 +87,10 @@ test('the hash in the record is that of the body on the wire', async () => {
   const framed = await raw('fake:ok frames=5', asked);
   const without = framed.text.replace(/data: [^\n]*"choices":\[\],[^\n]*\n\n/, '');
   assert.notEqual(without, framed.text);
-  assert.equal(createHash('sha256').update(without).digest('hex'),
-    (await fake.last.finished).sha256_without_usage);
+  assert.equal(
+    createHash('sha256').update(without).digest('hex'),
+    (await fake.last.finished).sha256_without_usage,
+  );
 });
 
 test('a gate holds an answer until the test opens it', async () => {
@@ -119,8 +136,13 @@ test('cuts, truncations and garbage reach the wire as named', async () => {
 });
 
 test('statuses carry their error body and retry-after', async () => {
-  for (const [status, type] of [[400, OpenAI.BadRequestError], [401, OpenAI.AuthenticationError],
-    [404, OpenAI.NotFoundError], [429, OpenAI.RateLimitError], [500, OpenAI.InternalServerError]]) {
+  for (const [status, type] of [
+    [400, OpenAI.BadRequestError],
+    [401, OpenAI.AuthenticationError],
+    [404, OpenAI.NotFoundError],
+    [429, OpenAI.RateLimitError],
+    [500, OpenAI.InternalServerError],
+  ]) {
     await assert.rejects(ask(`fake:status status=${status} retry_after=7`), type);
   }
   assert.equal((await raw('fake:status status=429 retry_after=7')).headers['retry-after'], '7');
@@ -154,8 +176,10 @@ test('several requests follow one another on one connection, also pipelined', as
 test('it speaks TLS with a certificate of a private authority', async () => {
   const authority = new Authority();
   const secure = await FakeProvider.start({ tls_options: authority.issue(), host: 'localhost' });
-  const answer = await call(secure.base_url, { tls_options: { ca: fs.readFileSync(authority.ca_file), servername: 'localhost' },
-    body: { model: 'm', messages: [] } });
+  const answer = await call(secure.base_url, {
+    tls_options: { ca: fs.readFileSync(authority.ca_file), servername: 'localhost' },
+    body: { model: 'm', messages: [] },
+  });
   assert.equal(answer.status, 200);
   await secure.stop();
   authority.remove();
@@ -165,15 +189,34 @@ test('alone it prints its address, appends to its journal and ends on SIGTERM', 
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'nebula-fake-'));
   const journal = path.join(dir, 'journal');
   const program = path.join(path.dirname(fileURLToPath(import.meta.url)), 'fake_provider.mjs');
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', process.execPath, program, '--port', '0', '--journal', journal]);
+  const child = spawn('setpriv', [
+    '--pdeathsig',
+    'KILL',
+    '--',
+    process.execPath,
+    program,
+    '--port',
+    '0',
+    '--journal',
+    journal,
+  ]);
   const line = await new Promise((resolve) => child.stdout.once('data', (b) => resolve(`${b}`)));
   const { base_url } = JSON.parse(line);
-  const answer = await call(base_url, { body: { model: 'm', messages: [{ role: 'user', content: 'fake:ok frames=2' }] } });
+  const answer = await call(base_url, {
+    body: { model: 'm', messages: [{ role: 'user', content: 'fake:ok frames=2' }] },
+  });
   await call(base_url, { body: { model: 'fake/cut_mid_body', messages: [] } });
   child.kill('SIGTERM');
   assert.equal(await new Promise((resolve) => child.once('exit', resolve)), 0);
-  const lines = fs.readFileSync(journal, 'utf8').trim().split('\n').map((l) => JSON.parse(l));
-  assert.deepEqual(lines.map((l) => l.whole), [true, false]);
+  const lines = fs
+    .readFileSync(journal, 'utf8')
+    .trim()
+    .split('\n')
+    .map((l) => JSON.parse(l));
+  assert.deepEqual(
+    lines.map((l) => l.whole),
+    [true, false],
+  );
   assert.equal(lines[0].id, answer.json().id);
   assert.equal(lines[0].usage.completion_tokens, 2);
   fs.rmSync(dir, { recursive: true });

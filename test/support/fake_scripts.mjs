@@ -1,15 +1,19 @@
 // What the fake provider can do with one request: correct answers and every way of going wrong.
 //
 // A script is a plain object `{ kind, ...options }`. Options shared by all kinds:
-//   frames            number of content deltas (10)             text      whole content, one delta per frame word
+//   frames            number of content deltas (10)             text
+//   whole content, one delta per frame word
 //   prompt_tokens     reported usage (7)                        completion_tokens  reported usage (= frames)
-//   usage             present | absent | null | negative | absurd | text | late | with_finish | every (present)
+//   usage
+//   present | absent | null | negative | absurd | text | late | with_finish | every (present)
 //   after             content frames sent before a fault (3); 0 = only the role frame; -1 = only the head
 //   how               fin | rst: how a cut closes the connection (fin)
 //   framing           chunked | length | close (chunked for streams, length for JSON)
 //   packets           frame | bytes | odd | pairs: how frames are laid into writes (frame)
-//   crlf              true: lines end in CR LF                 comments  true: `: comment` lines between frames
-//   huge              extra characters in each content delta    multibyte true: content of multi-byte characters
+//   crlf              true: lines end in CR LF
+//   comments  true: `: comment` lines between frames
+//   huge              extra characters in each content delta
+//   multibyte true: content of multi-byte characters
 //   hold, hold_after  name of a gate that the script waits at, and after how many content frames (0)
 //   hold_head         name of a gate awaited before the head
 //   status, retry_after, code, message    for `kind: "status"`
@@ -29,11 +33,16 @@ export function usage_of(o, words) {
   const prompt = o.prompt_tokens ?? 7;
   const completion = o.completion_tokens ?? words.length;
   switch (o.usage ?? 'present') {
-    case 'absent': return undefined;
-    case 'null': return null;
-    case 'negative': return { prompt_tokens: prompt, completion_tokens: -5, total_tokens: prompt - 5 };
-    case 'absurd': return { prompt_tokens: prompt, completion_tokens: 1e15, total_tokens: 1e15 + prompt };
-    case 'text': return { prompt_tokens: `${prompt}`, completion_tokens: 'many', total_tokens: 'all' };
+    case 'absent':
+      return undefined;
+    case 'null':
+      return null;
+    case 'negative':
+      return { prompt_tokens: prompt, completion_tokens: -5, total_tokens: prompt - 5 };
+    case 'absurd':
+      return { prompt_tokens: prompt, completion_tokens: 1e15, total_tokens: 1e15 + prompt };
+    case 'text':
+      return { prompt_tokens: `${prompt}`, completion_tokens: 'many', total_tokens: 'all' };
     default:
       return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion };
   }
@@ -41,7 +50,11 @@ export function usage_of(o, words) {
 
 function chunk(x, choices, extra) {
   return JSON.stringify({
-    id: x.record.id, object: 'chat.completion.chunk', created: 1700000000, model: x.record.model, choices,
+    id: x.record.id,
+    object: 'chat.completion.chunk',
+    created: 1700000000,
+    model: x.record.model,
+    choices,
     ...extra,
   });
 }
@@ -56,10 +69,10 @@ export function build_frames(x) {
   const asked = x.record.include_usage || o.usage_unasked;
   const newline = o.crlf ? '\r\n' : '\n';
   const frames = [];
-  const add = (kind, text) =>
-    frames.push({ kind, bytes: Buffer.from(`data: ${text}${newline}${newline}`) });
+  const add = (kind, text) => frames.push({ kind, bytes: Buffer.from(`data: ${text}${newline}${newline}`) });
   const extra = (i) => {
-    if (o.usage === 'every') return { usage: { prompt_tokens: 7, completion_tokens: i, total_tokens: 7 + i } };
+    if (o.usage === 'every')
+      return { usage: { prompt_tokens: 7, completion_tokens: i, total_tokens: 7 + i } };
     return asked && o.usage_null_frames ? { usage: null } : {};
   };
   if (o.comments) frames.push({ kind: 'comment', bytes: Buffer.from(`: PROCESSING${newline}${newline}`) });
@@ -89,7 +102,8 @@ export function* packets_of(frames, how) {
     const all = Buffer.concat(frames.map((f) => f.bytes));
     for (let at = 0; at < all.length; at += 37) yield all.subarray(at, at + 37);
   } else if (how === 'pairs') {
-    for (let i = 0; i < frames.length; i += 2) yield Buffer.concat(frames.slice(i, i + 2).map((f) => f.bytes));
+    for (let i = 0; i < frames.length; i += 2)
+      yield Buffer.concat(frames.slice(i, i + 2).map((f) => f.bytes));
   } else for (const f of frames) yield f.bytes;
 }
 
@@ -113,7 +127,9 @@ async function send_frames(x, frames) {
   const o = x.options;
   let content = 0;
   if (o.packets && o.packets !== 'frame') {
-    for (const packet of packets_of(frames, o.packets)) await x.write(packet);
+    for (const f of frames) if (f.kind !== 'usage') x.trimmed.update(f.bytes);
+    for (const packet of packets_of(frames, o.packets)) await x.write(packet, { trimmed: true });
+    x.record.content_frames = frames.filter((f) => f.kind === 'content').length;
     return;
   }
   for (const f of frames) {
@@ -132,12 +148,23 @@ function completion_body(x) {
   const words = words_of(x.options);
   const usage = usage_of(x.options, words);
   x.record.usage = usage ?? null;
-  return Buffer.from(JSON.stringify({
-    id: x.record.id, object: 'chat.completion', created: 1700000000, model: x.record.model,
-    choices: [{ index: 0, finish_reason: 'stop', logprobs: null,
-      message: { role: 'assistant', content: words.join('').trimEnd(), refusal: null } }],
-    ...(usage === undefined ? {} : { usage }),
-  }));
+  return Buffer.from(
+    JSON.stringify({
+      id: x.record.id,
+      object: 'chat.completion',
+      created: 1700000000,
+      model: x.record.model,
+      choices: [
+        {
+          index: 0,
+          finish_reason: 'stop',
+          logprobs: null,
+          message: { role: 'assistant', content: words.join('').trimEnd(), refusal: null },
+        },
+      ],
+      ...(usage === undefined ? {} : { usage }),
+    }),
+  );
 }
 
 async function ok(x) {
@@ -151,8 +178,11 @@ async function ok(x) {
   }
   if (x.options.hold) await x.gate(x.options.hold);
   const body = completion_body(x);
-  await x.head(200, { 'content-type': 'application/json' },
-    { framing: x.options.framing ?? 'length', length: body.length });
+  await x.head(
+    200,
+    { 'content-type': 'application/json' },
+    { framing: x.options.framing ?? 'length', length: body.length },
+  );
   await x.write(body);
   return x.end();
 }
@@ -162,8 +192,11 @@ async function partial(x, { in_frame = false } = {}) {
   const after = x.options.after ?? 3;
   if (!x.record.stream) {
     const body = completion_body(x);
-    await x.head(200, { 'content-type': 'application/json' },
-      { framing: x.options.framing ?? 'length', length: body.length });
+    await x.head(
+      200,
+      { 'content-type': 'application/json' },
+      { framing: x.options.framing ?? 'length', length: body.length },
+    );
     if (after >= 0) await x.write(body.subarray(0, Math.floor(body.length / 2)));
     return;
   }
@@ -188,23 +221,47 @@ async function through(x, last_kind) {
 }
 
 async function send_status(x, status, code, headers = {}) {
-  const body = Buffer.from(JSON.stringify({
-    error: { message: x.options.message ?? `upstream says ${status}`, type: code, param: null, code },
-  }));
-  await x.head(status, { 'content-type': 'application/json', ...headers },
-    { framing: 'length', length: body.length });
+  const body = Buffer.from(
+    JSON.stringify({
+      error: { message: x.options.message ?? `upstream says ${status}`, type: code, param: null, code },
+    }),
+  );
+  await x.head(
+    status,
+    { 'content-type': 'application/json', ...headers },
+    { framing: 'length', length: body.length },
+  );
   await x.write(body);
   return x.end();
 }
 
 export const scripts = {
   ok,
-  async cut_before_head(x) { await x.cut(); },
-  async cut_mid_head(x) { await x.raw('HTTP/1.1 200 OK\r\ncontent-type: appli'); await x.cut(); },
-  async cut_after_head(x) { x.options.after = -1; await partial(x); await x.cut(); },
-  async cut_before_content(x) { x.options.after = 0; await partial(x); await x.cut(); },
-  async cut_mid_body(x) { await partial(x); await x.cut(); },
-  async cut_mid_frame(x) { await partial(x, { in_frame: true }); await x.cut(); },
+  async cut_before_head(x) {
+    await x.cut();
+  },
+  async cut_mid_head(x) {
+    await x.raw('HTTP/1.1 200 OK\r\ncontent-type: appli');
+    await x.cut();
+  },
+  async cut_after_head(x) {
+    x.options.after = -1;
+    await partial(x);
+    await x.cut();
+  },
+  async cut_before_content(x) {
+    x.options.after = 0;
+    await partial(x);
+    await x.cut();
+  },
+  async cut_mid_body(x) {
+    await partial(x);
+    await x.cut();
+  },
+  async cut_mid_frame(x) {
+    await partial(x, { in_frame: true });
+    await x.cut();
+  },
   async cut_after_finish(x) {
     if (x.record.stream) await through(x, x.options.usage === 'present' ? 'usage' : 'finish');
     else {
@@ -215,14 +272,39 @@ export const scripts = {
     }
     await x.cut();
   },
-  async end_without_done(x) { await through(x, 'finish'); await x.end(); },
-  async end_without_finish(x) { await partial(x); await x.end(); },
-  async stall_head(x) { await x.forever(); },
-  async stall_first(x) { x.options.after = -1; await partial(x); await x.forever(); },
-  async stall_before_content(x) { x.options.after = 0; await partial(x); await x.forever(); },
-  async stall_mid(x) { await partial(x); await x.forever(); },
-  async garbage_head(x) { await x.raw('\x00\x01SSH-2.0-not http at all\r\n\r\n'); await x.cut(); },
-  async garbage_version(x) { await x.raw('HTTP/9.9 200 OK\r\ncontent-length: 0\r\n\r\n'); await x.cut(); },
+  async end_without_done(x) {
+    await through(x, 'finish');
+    await x.end();
+  },
+  async end_without_finish(x) {
+    await partial(x);
+    await x.end();
+  },
+  async stall_head(x) {
+    await x.forever();
+  },
+  async stall_first(x) {
+    x.options.after = -1;
+    await partial(x);
+    await x.forever();
+  },
+  async stall_before_content(x) {
+    x.options.after = 0;
+    await partial(x);
+    await x.forever();
+  },
+  async stall_mid(x) {
+    await partial(x);
+    await x.forever();
+  },
+  async garbage_head(x) {
+    await x.raw('\x00\x01SSH-2.0-not http at all\r\n\r\n');
+    await x.cut();
+  },
+  async garbage_version(x) {
+    await x.raw('HTTP/9.9 200 OK\r\ncontent-length: 0\r\n\r\n');
+    await x.cut();
+  },
   async garbage_json(x) {
     const body = Buffer.from('{"id":"x","choices":[{"index":0,');
     await x.head(200, { 'content-type': 'application/json' }, { framing: 'length', length: body.length });
@@ -243,13 +325,21 @@ export const scripts = {
   },
   async long_content_length(x) {
     const body = completion_body(x);
-    await x.head(200, { 'content-type': 'application/json' }, { framing: 'length', length: body.length + 100 });
+    await x.head(
+      200,
+      { 'content-type': 'application/json' },
+      { framing: 'length', length: body.length + 100 },
+    );
     await x.write(body);
     await x.cut();
   },
   async short_content_length(x) {
     const body = completion_body(x);
-    await x.head(200, { 'content-type': 'application/json' }, { framing: 'length', length: body.length - 20 });
+    await x.head(
+      200,
+      { 'content-type': 'application/json' },
+      { framing: 'length', length: body.length - 20 },
+    );
     await x.raw(body);
     await x.cut();
   },
@@ -270,18 +360,26 @@ export const scripts = {
   },
   async error_event(x) {
     if (!x.record.stream) {
-      const body = Buffer.from('{"error":{"message":"overloaded","type":"server_error","param":null,"code":null}}');
+      const body = Buffer.from(
+        '{"error":{"message":"overloaded","type":"server_error","param":null,"code":null}}',
+      );
       await x.head(200, { 'content-type': 'application/json' }, { framing: 'length', length: body.length });
       await x.write(body);
       return x.end();
     }
     await partial(x);
-    await x.write(Buffer.from(
-      'data: {"error":{"message":"overloaded","type":"server_error","param":null,"code":null}}\n\n'));
+    await x.write(
+      Buffer.from(
+        'data: {"error":{"message":"overloaded","type":"server_error","param":null,"code":null}}\n\n',
+      ),
+    );
     if (x.options.done) await x.write(Buffer.from('data: [DONE]\n\n'));
     return x.end();
   },
-  async error_first(x) { x.options.after = -1; await scripts.error_event(x); },
+  async error_first(x) {
+    x.options.after = -1;
+    await scripts.error_event(x);
+  },
   async empty_stream(x) {
     await x.head(200, stream_head, { framing: 'chunked' });
     await x.end();

@@ -23,7 +23,7 @@ export async function idle_connections(count, { rss_max = Infinity } = {}) {
     for (let i = 0; i < 20; i += 1) await s.server.chat({ key: s.account.key });
     const before = s.server.rss();
     while (idle.length < count) {
-      idle.push(...await Promise.all(Array.from({ length: Math.min(100, count - idle.length) }, open_one)));
+      idle.push(...(await Promise.all(Array.from({ length: Math.min(100, count - idle.length) }, open_one))));
     }
     const after = s.server.rss();
     const growth = (after - before) / count;
@@ -39,20 +39,35 @@ export async function idle_connections(count, { rss_max = Infinity } = {}) {
 }
 
 export async function held_streams(count, { rss_max = Infinity } = {}) {
-  const s = await stage({ credit: '100000', http: { connections_max: count + 200 }, provider: { concurrency_max: count + 10 } });
+  const s = await stage({
+    credit: '100000',
+    http: { connections_max: count + 200 },
+    provider: { concurrency_max: count + 10 },
+  });
   const open = [];
   try {
-    const request = request_bytes({ key: s.account.key, body: { model: 'demo/chat:1', stream: true, max_tokens: 10,
-      messages: [{ role: 'user', content: 'fake:ok frames=4 hold=streams hold_after=2' }] } });
+    const request = request_bytes({
+      key: s.account.key,
+      body: {
+        model: 'demo/chat:1',
+        stream: true,
+        max_tokens: 10,
+        messages: [{ role: 'user', content: 'fake:ok frames=4 hold=streams hold_after=2' }],
+      },
+    });
     const before = s.server.rss();
     for (let at = 0; at < count; at += 100) {
-      open.push(...await Promise.all(Array.from({ length: Math.min(100, count - at) }, async () => {
-        const wire = new RawClient(s.server.url);
-        await wire.connected;
-        await wire.send(request);
-        assert.ok(await wire.until((b) => b.includes('beta'), { within_ms: 30000 }), `${wire.bytes}`);
-        return wire;
-      })));
+      open.push(
+        ...(await Promise.all(
+          Array.from({ length: Math.min(100, count - at) }, async () => {
+            const wire = new RawClient(s.server.url);
+            await wire.connected;
+            await wire.send(request);
+            assert.ok(await wire.until((b) => b.includes('beta'), { within_ms: 30000 }), `${wire.bytes}`);
+            return wire;
+          }),
+        )),
+      );
     }
     const after = s.server.rss();
     assert.ok(after <= rss_max, `${(after / 1048576).toFixed(1)} MiB resident`);

@@ -1,9 +1,12 @@
-// Kill −9 under load and compare with the provider's journal. Every call reports its own number of completion
-// tokens, so each usage record names the call it belongs to.
+// Kill −9 under load and compare with the provider's journal. Every call reports a pair of token counts that
+// no other call reports, so each usage record names the call it belongs to.
 
 import assert from 'node:assert/strict';
 import { price_of, stage } from './stage.mjs';
 import { random, seed_of_run } from './wait.mjs';
+
+const usage_of_call = (n) => ({ prompt_tokens: 1 + Math.floor(n / 1000), completion_tokens: 1 + (n % 1000) });
+const call_of_usage = (u) => (u.prompt_tokens - 1) * 1000 + u.completion_tokens - 1;
 
 export async function kill_rounds(engine, { rounds, workers = 16, seed = seed_of_run }) {
   const dice = random(seed);
@@ -19,11 +22,19 @@ export async function kill_rounds(engine, { rounds, workers = 16, seed = seed_of
           serial += 1;
           const n = serial;
           const stream = n % 2 === 0;
+          const { prompt_tokens, completion_tokens } = usage_of_call(n);
           try {
-            const answer = await s.server.chat({ key: s.account.key, stream, within_ms: 10000,
-              content: `fake:ok frames=${1 + (n % 7)} completion_tokens=${n}` });
-            if (answer.complete && answer.status === 200 && (!stream || answer.events().at(-1) === '[DONE]')) delivered.push(n);
-          } catch { /* the server died under this call */ }
+            const answer = await s.server.chat({
+              key: s.account.key,
+              stream,
+              within_ms: 10000,
+              content: `fake:ok frames=${1 + (n % 7)} prompt_tokens=${prompt_tokens} completion_tokens=${completion_tokens}`,
+            });
+            if (answer.complete && answer.status === 200 && (!stream || answer.events().at(-1) === '[DONE]'))
+              delivered.push(n);
+          } catch {
+            /* the server died under this call */
+          }
         }
       };
       const loads = Array.from({ length: workers }, work);
@@ -35,7 +46,9 @@ export async function kill_rounds(engine, { rounds, workers = 16, seed = seed_of
     }
     await compare(s, { delivered, credit, what: `seed ${seed}, ${rounds} rounds on ${engine}` });
     return { calls: serial, delivered: delivered.length };
-  } finally { await s.close(); }
+  } finally {
+    await s.close();
+  }
 }
 
 async function compare(s, { delivered, credit, what }) {
@@ -43,14 +56,14 @@ async function compare(s, { delivered, credit, what }) {
   await s.server.verify_ledger();
   // An estimated record belongs to a call whose client was cut off: it has no number of its own.
   const records = await s.server.usage_records();
-  const exact = records.filter((r) => !r.estimated).map((r) => r.completion_tokens);
+  const exact = records.filter((r) => !r.estimated).map(call_of_usage);
   const times = new Map();
   for (const n of exact) times.set(n, (times.get(n) ?? 0) + 1);
   const doubled = [...times].filter(([, count]) => count > 1).map(([n]) => n);
   assert.deepEqual(doubled, [], `billed twice (${what})`);
   const lost = delivered.filter((n) => !times.has(n));
   assert.deepEqual(lost, [], `delivered whole and not billed (${what})`);
-  const journal = new Map(s.fake.records.filter((r) => r.usage).map((r) => [r.usage.completion_tokens, r]));
+  const journal = new Map(s.fake.records.filter((r) => r.usage).map((r) => [call_of_usage(r.usage), r]));
   const invented = exact.filter((n) => !journal.has(n));
   assert.deepEqual(invented, [], `billed without an answer of the provider (${what})`);
   const owed = records.reduce((sum, r) => sum + r.charge, 0n);

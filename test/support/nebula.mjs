@@ -1,6 +1,6 @@
 // Starts, configures, kills and questions the built program. Nothing here knows how it works inside: the
 // command line, the HTTP listeners and the configuration file are the whole contract. (The one exception is
-// `usage_records`, which reads the records of a stopped or running server from its database.)
+// `usage_records` and its neighbour, which look into the server's own database.)
 
 import { spawn, execFile } from 'node:child_process';
 import { promisify } from 'node:util';
@@ -25,7 +25,9 @@ const bare = (value) => {
   if (typeof value === 'string') return JSON.stringify(value);
   if (Array.isArray(value)) return `[${value.map(bare).join(', ')}]`;
   if (value && typeof value === 'object') {
-    return `{ ${Object.entries(value).map(([k, v]) => `${k} = ${bare(v)}`).join(', ')} }`;
+    return `{ ${Object.entries(value)
+      .map(([k, v]) => `${k} = ${bare(v)}`)
+      .join(', ')} }`;
   }
   return `${value}`;
 };
@@ -36,7 +38,8 @@ export function toml(config) {
   for (const [name, section] of Object.entries(config)) {
     for (const table of Array.isArray(section) ? section : [section]) {
       lines.push(Array.isArray(section) ? `[[${name}]]` : `[${name}]`);
-      for (const [key, value] of Object.entries(table)) if (value !== undefined) lines.push(`${key} = ${bare(value)}`);
+      for (const [key, value] of Object.entries(table))
+        if (value !== undefined) lines.push(`${key} = ${bare(value)}`);
       lines.push('');
     }
   }
@@ -46,8 +49,14 @@ export function toml(config) {
 /** A model of the default price, routed to `upstream` at the provider named "fake". */
 export function model(id, { upstream = id, provider = 'fake', ...rest } = {}) {
   return {
-    id, context_length: 32768, max_output_tokens: 8192, price_input_per_m: prices.input,
-    price_output_per_m: prices.output, endpoints: ['chat'], routes: [{ provider, model: upstream, weight: 1 }], ...rest,
+    id,
+    context_length: 32768,
+    max_output_tokens: 8192,
+    price_input_per_m: prices.input,
+    price_output_per_m: prices.output,
+    endpoints: ['chat'],
+    routes: [{ provider, model: upstream, weight: 1 }],
+    ...rest,
   };
 }
 
@@ -105,8 +114,11 @@ export class Nebula {
   write_config(config = this.config) {
     this.config = config;
     fs.writeFileSync(this.config_file, toml(config));
-    const known = { ...config, http: { ...config.http, listen: this.listens?.api ?? config.http.listen },
-      admin: { ...config.admin, listen: this.listens?.admin ?? config.admin.listen } };
+    const known = {
+      ...config,
+      http: { ...config.http, listen: this.listens?.api ?? config.http.listen },
+      admin: { ...config.admin, listen: this.listens?.admin ?? config.admin.listen },
+    };
     fs.writeFileSync(this.cli_config_file, toml(known));
   }
 
@@ -115,26 +127,37 @@ export class Nebula {
   }
 
   async launch({ within_ms = 20000 } = {}) {
-    if (!fs.existsSync(nebula_bin)) throw new Error(`${nebula_bin} is not built (make build, or set NEBULA_BIN)`);
+    if (!fs.existsSync(nebula_bin))
+      throw new Error(`${nebula_bin} is not built (make build, or set NEBULA_BIN)`);
     this.output = '';
     const started = performance.now();
     // The kernel ends the server when this test process dies, whatever kills it.
-    this.child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', nebula_bin, 'serve', '--config', this.config_file],
-      { cwd: this.dir, env: this.env, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.child = spawn(
+      'setpriv',
+      ['--pdeathsig', 'KILL', '--', nebula_bin, 'serve', '--config', this.config_file],
+      { cwd: this.dir, env: this.env, stdio: ['ignore', 'pipe', 'pipe'] },
+    );
     this.pid = this.child.pid;
     this.exited = new Promise((resolve) => {
-      this.child.once('exit', (code, signal) => { this.exit = { code, signal }; resolve(this.exit); });
+      this.child.once('exit', (code, signal) => {
+        this.exit = { code, signal };
+        resolve(this.exit);
+      });
     });
     this.exit = null;
     let wake;
-    const ready = new Promise((resolve) => { wake = resolve; });
+    const ready = new Promise((resolve) => {
+      wake = resolve;
+    });
     this.stdout = '';
     this.child.stdout.on('data', (bytes) => {
       this.stdout += bytes;
       this.output += bytes;
       if (/^ready\b/m.test(this.stdout)) wake();
     });
-    this.child.stderr.on('data', (bytes) => { this.output += bytes; });
+    this.child.stderr.on('data', (bytes) => {
+      this.output += bytes;
+    });
     const failed = this.exited.then((e) => {
       throw new Error(`nebula ended before ready (${JSON.stringify(e)}):\n${this.output}`);
     });
@@ -143,7 +166,8 @@ export class Nebula {
       await within(within_ms, 'nebula prints "ready"', Promise.race([ready, failed]));
     } catch (error) {
       this.child.kill('SIGKILL');
-      throw error instanceof Error && error.message.includes(this.output) ? error
+      throw error instanceof Error && error.message.includes(this.output)
+        ? error
         : new Error(`${error.message}\n${this.output}`);
     }
     this.ready_ms = performance.now() - started;
@@ -159,7 +183,11 @@ export class Nebula {
   async stop({ within_ms = 15000 } = {}) {
     const began = performance.now();
     this.child.kill('SIGTERM');
-    const exit = await within(within_ms, `nebula ends after SIGTERM\n${this.output.slice(-2000)}`, this.exited);
+    const exit = await within(
+      within_ms,
+      `nebula ends after SIGTERM\n${this.output.slice(-2000)}`,
+      this.exited,
+    );
     this.listens = undefined;
     this.write_config();
     return { ...exit, ms: performance.now() - began };
@@ -193,8 +221,12 @@ export class Nebula {
   /** Runs a subcommand; resolves to `{ code, stdout, stderr }` and never rejects. */
   async cli(...args) {
     try {
-      const { stdout, stderr } = await run(nebula_bin, [...args, '--config', this.cli_config_file],
-        { cwd: this.dir, env: this.env, timeout: 30000, maxBuffer: 1 << 26 });
+      const { stdout, stderr } = await run(nebula_bin, [...args, '--config', this.cli_config_file], {
+        cwd: this.dir,
+        env: this.env,
+        timeout: 30000,
+        maxBuffer: 1 << 26,
+      });
       return { code: 0, stdout, stderr };
     } catch (error) {
       return { code: error.code, stdout: error.stdout ?? '', stderr: error.stderr ?? `${error}` };
@@ -215,7 +247,10 @@ export class Nebula {
   }
 
   async key(account, { name = 'test', rpm, tpm } = {}) {
-    const limits = [...(rpm === undefined ? [] : ['--rpm', `${rpm}`]), ...(tpm === undefined ? [] : ['--tpm', `${tpm}`])];
+    const limits = [
+      ...(rpm === undefined ? [] : ['--rpm', `${rpm}`]),
+      ...(tpm === undefined ? [] : ['--tpm', `${tpm}`]),
+    ];
     return this.cli_json('keys', 'create', '--account', account, '--name', name, ...limits, '--json');
   }
 
@@ -228,10 +263,14 @@ export class Nebula {
   /** The available balance once nothing is held any more. */
   async settled(account, { within_ms = 10000 } = {}) {
     let now;
-    await eventually(`account ${account} holds nothing`, async () => {
-      now = await this.balance(account);
-      return now.held === 0n;
-    }, { within_ms });
+    await eventually(
+      `account ${account} holds nothing`,
+      async () => {
+        now = await this.balance(account);
+        return now.held === 0n;
+      },
+      { within_ms },
+    );
     return now.available;
   }
 
@@ -245,12 +284,22 @@ export class Nebula {
     return new OpenAI({ baseURL: `${this.url}/v1`, apiKey: key, maxRetries: 0, timeout: 20000, ...options });
   }
 
-  call(request) { return call(this.url, request); }
+  call(request) {
+    return call(this.url, request);
+  }
 
   /** A chat request with the given last message on a connection of its own. */
   chat({ key, content = 'fake:ok', model: id = 'demo/chat:1', stream, body = {}, ...rest }) {
-    return call(this.url, { key, ...rest,
-      body: { model: id, messages: [{ role: 'user', content }], ...(stream ? { stream: true } : {}), ...body } });
+    return call(this.url, {
+      key,
+      ...rest,
+      body: {
+        model: id,
+        messages: [{ role: 'user', content }],
+        ...(stream ? { stream: true } : {}),
+        ...body,
+      },
+    });
   }
 
   async metrics_text() {
@@ -265,7 +314,8 @@ export class Nebula {
     for (const line of (await this.metrics_text()).split('\n')) {
       const match = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)/.exec(line);
       if (!match || !(name instanceof RegExp ? name.test(match[1]) : name === match[1])) continue;
-      if (Object.entries(labels).every(([k, v]) => (match[2] ?? '').includes(`${k}="${v}"`))) sum += Number(match[3]);
+      if (Object.entries(labels).every(([k, v]) => (match[2] ?? '').includes(`${k}="${v}"`)))
+        sum += Number(match[3]);
     }
     return sum;
   }
@@ -273,9 +323,44 @@ export class Nebula {
   /** Rows of a query against the server's own database, as arrays of text. */
   async sql(text) {
     if (this.engine === 'postgres') return this.cluster.sql(this.database, text);
-    const { stdout } = await run('sqlite3', ['-batch', '-noheader', '-separator', '\t',
-      '-cmd', '.timeout 5000', path.join(this.dir, 'data/nebula.db'), text], { maxBuffer: 1 << 28 });
-    return stdout.split('\n').filter(Boolean).map((line) => line.split('\t'));
+    const { stdout } = await run(
+      'sqlite3',
+      [
+        '-batch',
+        '-noheader',
+        '-separator',
+        '\t',
+        '-cmd',
+        '.timeout 5000',
+        path.join(this.dir, 'data/nebula.db'),
+        text,
+      ],
+      { maxBuffer: 1 << 28 },
+    );
+    return stdout
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => line.split('\t'));
+  }
+
+  /** Every metered request of this server, charged or not. */
+  async usage_records() {
+    const rows = await this.sql(
+      'select input_tokens, output_tokens, is_estimated, charge, outcome, model from usage_records',
+    );
+    return rows.map(([input, output, estimated, charge, outcome, model_id]) => ({
+      prompt_tokens: Number(input),
+      completion_tokens: Number(output),
+      estimated: estimated === '1',
+      charge: BigInt(charge),
+      outcome,
+      model: model_id,
+    }));
+  }
+
+  /** Makes one balance of the ledger wrong, as a damaged or edited database would be. */
+  async tamper_with_ledger() {
+    await this.sql("update ledger_accounts set balance = balance + 1 where kind = 'revenue'");
   }
 
   /** Resident memory in bytes. */
@@ -292,11 +377,17 @@ export class Nebula {
         const stat = fs.readFileSync(`/proc/${name}/stat`, 'utf8');
         const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
         parents.set(Number(name), parent);
-      } catch { /* it ended meanwhile */ }
+      } catch {
+        /* it ended meanwhile */
+      }
     }
     const found = [];
     const visit = (pid) => {
-      for (const [child, parent] of parents) if (parent === pid) { found.push(child); visit(child); }
+      for (const [child, parent] of parents)
+        if (parent === pid) {
+          found.push(child);
+          visit(child);
+        }
     };
     visit(this.pid);
     return found;

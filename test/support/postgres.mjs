@@ -1,6 +1,6 @@
-// A private PostgreSQL on a unix socket in a temporary directory: one cluster per run, one database per server.
-// The runner (run.mjs) starts the cluster and hands its socket directory on in NEBULA_TEST_PG; a test file that
-// is run alone starts its own.
+// A private PostgreSQL on a unix socket in a temporary directory: one cluster per run, one database per
+// server. The runner (run.mjs) starts the cluster and hands its socket directory on in NEBULA_TEST_PG; a test
+// file that is run alone starts its own.
 
 import { spawn, execFile } from 'node:child_process';
 import { promisify } from 'node:util';
@@ -15,7 +15,11 @@ const is_root = process.getuid() === 0;
 function bin_dir() {
   const base = '/usr/lib/postgresql';
   const version = fs.existsSync(base)
-    ? fs.readdirSync(base).filter((v) => /^\d+$/.test(v)).sort((a, b) => b - a)[0] : undefined;
+    ? fs
+        .readdirSync(base)
+        .filter((v) => /^\d+$/.test(v))
+        .sort((a, b) => b - a)[0]
+    : undefined;
   if (!version) throw new Error(`PostgreSQL is not installed under ${base}`);
   return path.join(base, version, 'bin');
 }
@@ -34,17 +38,52 @@ export class Cluster {
       fs.chownSync(cluster.dir, Number(stdout), 0);
     }
     const bin = bin_dir();
-    await run('setpriv', [...as_postgres(), '--', path.join(bin, 'initdb'), '-D', data, '-U', cluster.user,
-      '--auth=trust', '--no-sync', '-E', 'UTF8', '--locale=C'], { cwd: '/' });
-    const settings = { listen_addresses: '', unix_socket_directories: cluster.dir, max_connections: '200',
-      fsync: fsync ? 'on' : 'off', full_page_writes: fsync ? 'on' : 'off', shared_buffers: '32MB',
-      log_min_messages: 'fatal' };
+    await run(
+      'setpriv',
+      [
+        ...as_postgres(),
+        '--',
+        path.join(bin, 'initdb'),
+        '-D',
+        data,
+        '-U',
+        cluster.user,
+        '--auth=trust',
+        '--no-sync',
+        '-E',
+        'UTF8',
+        '--locale=C',
+      ],
+      { cwd: '/' },
+    );
+    const settings = {
+      listen_addresses: '',
+      unix_socket_directories: cluster.dir,
+      max_connections: '200',
+      fsync: fsync ? 'on' : 'off',
+      full_page_writes: fsync ? 'on' : 'off',
+      shared_buffers: '32MB',
+      log_min_messages: 'fatal',
+    };
     // The kernel ends the server when this process dies, whatever kills it.
-    cluster.child = spawn('setpriv', [...as_postgres(), '--pdeathsig', 'QUIT', '--',
-      path.join(bin, 'postgres'), '-D', data, ...Object.entries(settings).flatMap(([k, v]) => ['-c', `${k}=${v}`])],
-    { cwd: '/', stdio: ['ignore', 'ignore', 'pipe'] });
+    cluster.child = spawn(
+      'setpriv',
+      [
+        ...as_postgres(),
+        '--pdeathsig',
+        'QUIT',
+        '--',
+        path.join(bin, 'postgres'),
+        '-D',
+        data,
+        ...Object.entries(settings).flatMap(([k, v]) => ['-c', `${k}=${v}`]),
+      ],
+      { cwd: '/', stdio: ['ignore', 'ignore', 'pipe'] },
+    );
     cluster.log = '';
-    cluster.child.stderr.on('data', (b) => { cluster.log += b; });
+    cluster.child.stderr.on('data', (b) => {
+      cluster.log += b;
+    });
     cluster.exited = new Promise((resolve) => cluster.child.once('exit', resolve));
     await eventually('PostgreSQL answers', () => cluster.sql('postgres', 'select 1'), { within_ms: 30000 });
     return cluster;
@@ -59,10 +98,32 @@ export class Cluster {
 
   /** Rows as arrays of text. */
   async sql(database, text) {
-    const { stdout } = await run(path.join(bin_dir(), 'psql'), ['-X', '-q', '-A', '-t', '-F', '\t',
-      '-v', 'ON_ERROR_STOP=1', '-h', this.dir, '-U', this.user, '-d', database, '-c', text],
-    { cwd: '/', maxBuffer: 1 << 28 });
-    return stdout.split('\n').filter(Boolean).map((line) => line.split('\t'));
+    const { stdout } = await run(
+      path.join(bin_dir(), 'psql'),
+      [
+        '-X',
+        '-q',
+        '-A',
+        '-t',
+        '-F',
+        '\t',
+        '-v',
+        'ON_ERROR_STOP=1',
+        '-h',
+        this.dir,
+        '-U',
+        this.user,
+        '-d',
+        database,
+        '-c',
+        text,
+      ],
+      { cwd: '/', maxBuffer: 1 << 28 },
+    );
+    return stdout
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => line.split('\t'));
   }
 
   async create_database(name) {
@@ -86,7 +147,9 @@ let shared;
 
 /** The cluster of this run. A cluster started here is stopped when the process ends. */
 export function shared_cluster() {
-  shared ??= process.env.NEBULA_TEST_PG ? Promise.resolve(Cluster.attach(process.env.NEBULA_TEST_PG)) : own_cluster();
+  shared ??= process.env.NEBULA_TEST_PG
+    ? Promise.resolve(Cluster.attach(process.env.NEBULA_TEST_PG))
+    : own_cluster();
   return shared;
 }
 

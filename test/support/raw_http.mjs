@@ -1,5 +1,6 @@
-// An HTTP/1.1 client that shows exactly what is on the wire: whether a body ended as its framing says, whether
-// the server closed, and every response that came on one connection. Needed wherever a correct client hides it.
+// An HTTP/1.1 client that shows exactly what is on the wire: whether a body ended as its framing says,
+// whether the server closed, and every response that came on one connection. Needed wherever a correct client
+// hides it.
 
 import net from 'node:net';
 import tls from 'node:tls';
@@ -20,12 +21,25 @@ export class RawClient {
     this.socket.setNoDelay(true);
     this.waiters = [];
     const poke = () => this.waiters.splice(0).forEach((wake) => wake());
-    if (!paused) this.socket.on('data', (b) => { this.parts.push(b); poke(); });
+    if (!paused)
+      this.socket.on('data', (b) => {
+        this.parts.push(b);
+        poke();
+      });
     this.closed = new Promise((resolve) => {
-      this.socket.once('close', () => { this.ended = true; poke(); resolve(); });
+      this.socket.once('close', () => {
+        this.ended = true;
+        poke();
+        resolve();
+      });
     });
-    this.socket.once('end', () => { this.ended = true; poke(); });
-    this.socket.on('error', (e) => { this.error = e; });
+    this.socket.once('end', () => {
+      this.ended = true;
+      poke();
+    });
+    this.socket.on('error', (e) => {
+      this.error = e;
+    });
     this.connected = new Promise((resolve) => {
       this.socket.once(secure ? 'secureConnect' : 'connect', resolve);
       this.socket.once('close', resolve);
@@ -33,7 +47,9 @@ export class RawClient {
   }
 
   send(bytes) {
-    return new Promise((resolve) => { this.socket.write(bytes, () => resolve()); });
+    return new Promise((resolve) => {
+      this.socket.write(bytes, () => resolve());
+    });
   }
 
   get bytes() {
@@ -44,8 +60,12 @@ export class RawClient {
   /** Waits for the next bytes, the end, or the time limit. */
   async step(ms) {
     let timer;
-    const waited = new Promise((resolve) => { this.waiters.push(resolve); });
-    const limit = new Promise((resolve) => { timer = setTimeout(resolve, ms, 'late'); });
+    const waited = new Promise((resolve) => {
+      this.waiters.push(resolve);
+    });
+    const limit = new Promise((resolve) => {
+      timer = setTimeout(resolve, ms, 'late');
+    });
     const which = await Promise.race([waited, limit]);
     clearTimeout(timer);
     return which !== 'late';
@@ -75,7 +95,8 @@ export class RawClient {
       const head = parse_head(this.bytes);
       if (head) return head;
       if (this.ended) return null;
-      if (!(await this.step(Math.max(1, until - performance.now())))) throw new Error(`no head in ${within_ms} ms`);
+      if (!(await this.step(Math.max(1, until - performance.now()))))
+        throw new Error(`no head in ${within_ms} ms`);
     }
   }
 
@@ -99,7 +120,9 @@ export class RawClient {
     return true;
   }
 
-  destroy() { this.socket.destroy(); }
+  destroy() {
+    this.socket.destroy();
+  }
 }
 
 function parse_head(bytes) {
@@ -134,7 +157,8 @@ function dechunk(bytes) {
       return { body: Buffer.concat(parts), done, used: start + 2 };
     }
     parts.push(bytes.subarray(start, Math.min(start + size, bytes.length)));
-    if (bytes.length < start + size + 2) return { body: Buffer.concat(parts), done: false, used: bytes.length };
+    if (bytes.length < start + size + 2)
+      return { body: Buffer.concat(parts), done: false, used: bytes.length };
     at = start + size + 2;
   }
 }
@@ -152,10 +176,18 @@ export function parse_response(bytes, { method = 'GET', ended = false } = {}) {
   } else if (head.headers['content-length'] !== undefined) {
     const length = Number(head.headers['content-length']);
     const body = rest.subarray(0, length);
-    Object.assign(out, { framing: 'length', body, complete: body.length === length,
-      consumed: head.length + body.length });
+    Object.assign(out, {
+      framing: 'length',
+      body,
+      complete: body.length === length,
+      consumed: head.length + body.length,
+    });
   } else Object.assign(out, { framing: 'close', body: rest, complete: ended, consumed: bytes.length });
-  Object.defineProperty(out, 'text', { get() { return this.body.toString('utf8'); } });
+  Object.defineProperty(out, 'text', {
+    get() {
+      return this.body.toString('utf8');
+    },
+  });
   out.json = () => JSON.parse(out.body.toString('utf8'));
   return out;
 }
@@ -163,20 +195,32 @@ export function parse_response(bytes, { method = 'GET', ended = false } = {}) {
 /** The `data:` payloads of an event stream, in order. */
 export function events_of(text) {
   return text.split(/\r?\n\r?\n/).flatMap((frame) => {
-    const lines = frame.split(/\r?\n/).filter((l) => l.startsWith('data:')).map((l) => l.slice(5).trimStart());
+    const lines = frame
+      .split(/\r?\n/)
+      .filter((l) => l.startsWith('data:'))
+      .map((l) => l.slice(5).trimStart());
     return lines.length > 0 ? [lines.join('\n')] : [];
   });
 }
 
 export function request_bytes({ method = 'POST', path = '/v1/chat/completions', key, body, headers = {} }) {
-  const payload = body === undefined ? '' : typeof body === 'string' || Buffer.isBuffer(body)
-    ? body : JSON.stringify(body);
-  const all = { host: 'nebula.test', ...(key ? { authorization: `Bearer ${key}` } : {}),
-    ...(body === undefined ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) }),
-    ...headers };
-  const lines = Object.entries(all).filter(([, v]) => v !== null).map(([k, v]) => `${k}: ${v}`);
-  return Buffer.concat([Buffer.from(`${method} ${path} HTTP/1.1\r\n${lines.join('\r\n')}\r\n\r\n`, 'latin1'),
-    Buffer.from(payload)]);
+  const payload =
+    body === undefined ? '' : typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body);
+  const all = {
+    host: 'nebula.test',
+    ...(key ? { authorization: `Bearer ${key}` } : {}),
+    ...(body === undefined
+      ? {}
+      : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) }),
+    ...headers,
+  };
+  const lines = Object.entries(all)
+    .filter(([, v]) => v !== null)
+    .map(([k, v]) => `${k}: ${v}`);
+  return Buffer.concat([
+    Buffer.from(`${method} ${path} HTTP/1.1\r\n${lines.join('\r\n')}\r\n\r\n`, 'latin1'),
+    Buffer.from(payload),
+  ]);
 }
 
 /** One request on its own connection; the connection is closed afterwards. `closed` = the server closed first. */
@@ -186,11 +230,14 @@ export async function call(url, request = {}) {
     await client.connected;
     if (client.error) throw client.error;
     await client.send(request_bytes(request));
-    const response = await client.response({ method: request.method ?? 'POST',
-      within_ms: request.within_ms ?? 20000 });
-    if (!response) return { status: 0, headers: {}, body: Buffer.alloc(0), text: '', complete: false, closed: true };
+    const response = await client.response({
+      method: request.method ?? 'POST',
+      within_ms: request.within_ms ?? 20000,
+    });
+    if (!response)
+      return { status: 0, headers: {}, body: Buffer.alloc(0), text: '', complete: false, closed: true };
     response.events = () => events_of(response.text);
-    response.closed = client.ended || (!response.complete);
+    response.closed = client.ended || !response.complete;
     return response;
   } finally {
     client.destroy();

@@ -1,4 +1,5 @@
-// Runs a suite: `node support/run.mjs [--slow] [--concurrency N] [FILE…]`. One PostgreSQL cluster serves the run.
+// Runs a suite: `node support/run.mjs [--slow] [--concurrency N] [FILE…]`. One PostgreSQL cluster serves the
+// run.
 
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
@@ -10,8 +11,13 @@ import { engines } from './nebula.mjs';
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
 
 function files_of(suffix) {
-  return ['support', 'journeys'].flatMap((dir) => fs.readdirSync(path.join(root, dir))
-    .filter((name) => name.endsWith(suffix)).sort().map((name) => path.join(root, dir, name)));
+  return ['support', 'journeys'].flatMap((dir) =>
+    fs
+      .readdirSync(path.join(root, dir))
+      .filter((name) => name.endsWith(suffix))
+      .sort()
+      .map((name) => path.join(root, dir, name)),
+  );
 }
 
 function parse(argv) {
@@ -29,9 +35,18 @@ function parse(argv) {
 const { slow, concurrency, files, passed_on } = parse(process.argv.slice(2));
 const cluster = engines.includes('postgres') ? await Cluster.start() : null;
 const limit = slow ? 1800000 : 240000;
-const child = spawn(process.execPath, ['--test', `--test-concurrency=${slow ? 1 : concurrency}`,
-  `--test-timeout=${limit}`, '--test-reporter=spec', ...passed_on, ...files],
-{ stdio: 'inherit', env: { ...process.env, ...(cluster ? { NEBULA_TEST_PG: cluster.dir } : {}) } });
+const child = spawn(
+  process.execPath,
+  [
+    '--test',
+    `--test-concurrency=${slow ? 1 : concurrency}`,
+    `--test-timeout=${limit}`,
+    '--test-reporter=spec',
+    ...passed_on,
+    ...files,
+  ],
+  { stdio: 'inherit', env: { ...process.env, ...(cluster ? { NEBULA_TEST_PG: cluster.dir } : {}) } },
+);
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));
 const code = await new Promise((resolve) => child.once('exit', (c) => resolve(c ?? 1)));
 await cluster?.stop();

@@ -16,7 +16,10 @@ export async function stage({ fake: fake_options, credit = '10', ...options } = 
     server = await Nebula.start({ upstream: fake, ...options });
     const account = await server.account('journeys', { credit });
     return {
-      fake, server, account, client: server.client(account.key),
+      fake,
+      server,
+      account,
+      client: server.client(account.key),
       async close() {
         await server.remove();
         await fake.stop();

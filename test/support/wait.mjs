@@ -11,7 +11,9 @@ export async function eventually(what, probe, { within_ms = 10000, every_ms = 20
       const value = await probe();
       if (value) return value;
       last = value;
-    } catch (error) { last = error; }
+    } catch (error) {
+      last = error;
+    }
     if (performance.now() > until) assert.fail(`not within ${within_ms} ms: ${what} (last: ${last})`);
     await new Promise((resolve) => setTimeout(resolve, every_ms));
   }
@@ -21,7 +23,10 @@ export async function eventually(what, probe, { within_ms = 10000, every_ms = 20
 export function within(ms, what, promise) {
   let timer;
   const limit = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new assert.AssertionError({ message: `not within ${ms} ms: ${what}` })), ms);
+    timer = setTimeout(
+      () => reject(new assert.AssertionError({ message: `not within ${ms} ms: ${what}` })),
+      ms,
+    );
   });
   return Promise.race([promise, limit]).finally(() => clearTimeout(timer));
 }

@@ -6,7 +6,8 @@ import { cost, dollars, nanos } from './wait.mjs';
 import { toml } from './nebula.mjs';
 
 test('amounts are read and written exactly', () => {
-  for (const text of ['0', '9.994', '-0.000000001', '123456789.123456789']) assert.equal(dollars(nanos(text)), text);
+  for (const text of ['0', '9.994', '-0.000000001', '123456789.123456789'])
+    assert.equal(dollars(nanos(text)), text);
   assert.equal(nanos('9.9940'), 9994000000n);
   assert.throws(() => nanos('1e3'));
 });
@@ -17,6 +18,8 @@ test('a record is rounded up once', () => {
 });
 
 test('a configuration is written in the documented form', () => {
-  assert.equal(toml({ http: { listen: '127.0.0.1:0' }, model: [{ id: 'a', routes: [{ provider: 'p', weight: 1 }] }] }),
-    '[http]\nlisten = "127.0.0.1:0"\n\n[[model]]\nid = "a"\nroutes = [{ provider = "p", weight = 1 }]\n');
+  assert.equal(
+    toml({ http: { listen: '127.0.0.1:0' }, model: [{ id: 'a', routes: [{ provider: 'p', weight: 1 }] }] }),
+    '[http]\nlisten = "127.0.0.1:0"\n\n[[model]]\nid = "a"\nroutes = [{ provider = "p", weight = 1 }]\n',
+  );
 });
