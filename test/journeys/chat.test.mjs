@@ -188,6 +188,21 @@ describe('the wire of the request path', () => {
     );
   });
 
+  test('usage that comes late is waited for: the stream does not end before it, and it is what is charged', async () => {
+    const { charge } = await charge_of(s.server, s.account, async () => {
+      const stream = await s.client.chat.completions.create(
+        say('fake:ok frames=2 usage=late late=late1', { stream: true }),
+      );
+      let chunks = 0;
+      for await (const chunk of stream) {
+        chunks += 1;
+        if (chunk.choices[0]?.finish_reason) s.fake.open('late1');
+      }
+      assert.equal(chunks, 4, 'role, two words, finish');
+    });
+    assert.equal(charge, price_of(7, 2));
+  });
+
   test('both spellings of the key header work', async () => {
     const answer = await s.server.call({ headers: { 'x-api-key': s.account.key }, body: say('fake:ok') });
     assert.equal(answer.status, 200);

@@ -1,21 +1,21 @@
 // What the fake provider can do with one request: correct answers and every way of going wrong.
 //
 // A script is a plain object `{ kind, ...options }`. Options shared by all kinds:
-//   frames            number of content deltas (10)             text
-//   whole content, one delta per frame word
-//   prompt_tokens     reported usage (7)                        completion_tokens  reported usage (= frames)
-//   usage
-//   present | absent | null | negative | absurd | text | late | with_finish | every (present)
-//   after             content frames sent before a fault (3); 0 = only the role frame; -1 = only the head
-//   how               fin | rst: how a cut closes the connection (fin)
-//   framing           chunked | length | close (chunked for streams, length for JSON)
-//   packets           frame | bytes | odd | pairs: how frames are laid into writes (frame)
-//   crlf              true: lines end in CR LF
-//   comments  true: `: comment` lines between frames
-//   huge              extra characters in each content delta
-//   multibyte true: content of multi-byte characters
-//   hold, hold_after  name of a gate that the script waits at, and after how many content frames (0)
-//   hold_head         name of a gate awaited before the head
+//   frames             number of content deltas (10)
+//   text               whole content, one delta for each of its words
+//   prompt_tokens      reported usage (7)
+//   completion_tokens  reported usage (= frames)
+//   usage              present | absent | null | negative | absurd | text | with_finish | every (present), or
+//                      late: waits at the gate that option `late` names, behind the finish chunk
+//   after              content frames sent before a fault (3); 0 = only the role frame; -1 = only the head
+//   how                fin | rst: how a cut closes the connection (fin)
+//   framing            chunked | length | close (chunked for streams, length for JSON)
+//   packets            frame | bytes | odd | pairs: how frames are laid into writes (frame)
+//   crlf, comments     true: lines end in CR LF; `: comment` lines stand between frames
+//   huge, multibyte    extra characters in each content delta; true: content of multi-byte characters
+//   hold, hold_after   name of a gate that the script waits at, and after how many content frames (0)
+//   hold_head          name of a gate awaited before the head
+//   delay_ms           pause before each content frame, where a test is about time itself
 //   status, retry_after, code, message    for `kind: "status"`
 
 const random_words = ['alpha', 'beta', 'gamma', 'delta', 'epsilon', 'zeta', 'eta', 'theta'];
