@@ -31,9 +31,13 @@ bool is_success(const pg_result* result) {
     }
 }
 
-void log_notice(void*, const char* text) { LOG_DEBUG("database notice", {"text", trim(text)}); }
+/// libpq ends its messages with a line end.
+std::string without_line_end(const char* text) {
+    std::string_view view = text != nullptr ? text : "";
+    return std::string(view.substr(0, view.find_last_not_of(" \n") + 1));
+}
 
-std::string without_line_end(const char* text) { return std::string(trim(text != nullptr ? text : "")); }
+void log_notice(void*, const char* text) { LOG_DEBUG("database notice", {"text", without_line_end(text)}); }
 
 }  // namespace
 

@@ -2,14 +2,14 @@
 
 #include <sqlite3.h>
 
-#include "base/text.hpp"
-
 namespace nebula::store::detail {
 namespace {
 
 constexpr int busy_timeout_ms = 5000;      // another process has the file locked: the command line, a backup
 constexpr int progress_interval = 20'000;  // virtual machine steps between two looks at the clock
 constexpr std::size_t statements_max = 512;
+
+bool is_blank(std::string_view text) { return text.find_first_not_of(" \t\r\n;") == std::string_view::npos; }
 
 }  // namespace
 
@@ -77,7 +77,7 @@ SqliteStatement SqliteConnection::prepare(const Sql& sql) {
         SQLITE_OK)
         raise(sql.name);
     std::string problem;
-    if (statement.handle == nullptr || !trim(rest).empty()) problem = "is not exactly one statement";
+    if (statement.handle == nullptr || !is_blank(rest)) problem = "is not exactly one statement";
     auto count = static_cast<std::size_t>(sqlite3_bind_parameter_count(statement.handle));
     for (std::size_t k = 1; k <= count && problem.empty(); ++k) {
         std::string name = "$" + std::to_string(k);
