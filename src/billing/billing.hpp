@@ -3,8 +3,9 @@
 // batches: usage records and one balanced posting per account and batch, in one transaction. Holds live in memory only:
 // after a crash the balance is what the ledger says, and whatever was not settled was not delivered whole.
 //
-// Ledger: accounts of kinds below; a posting moves one positive amount from one ledger account to another, so every
-// posting balances by construction and the sum over all ledger accounts is always zero.
+// Ledger: a posting moves one positive amount from one ledger account to another, so every posting balances by
+// construction and the sum over all ledger accounts is always zero. Balance = credits − debits: what a customer can
+// spend is positive, the account that grants come from is negative. Postings are append-only; the database enforces it.
 
 #include <cstdint>
 #include <functional>
@@ -36,6 +37,7 @@ struct BillingSettings {
     std::int64_t batch_max = 4'096;     // records in one transaction
     std::int64_t admission_waiters_max = 10'000;           // per process, see admit()
     std::chrono::milliseconds admission_wait{30'000};
+    std::chrono::milliseconds commit_retry{30'000};  // how long a failing commit is tried again
     void describe(settings::Visitor& v);
 };
 
@@ -51,10 +53,12 @@ struct TokenUsage {
     std::int64_t cached = 0;  // of these
     std::int64_t output = 0;  // completion tokens, reasoning included
 };
-/// Rounded up once.
+/// Exact, rounded up once, never negative (negative counts are taken as 0, cached as at most input).
 Nanos charge_of(const Prices& prices, const TokenUsage& usage);
 
 enum class Outcome { completed, client_left, upstream_failed, cancelled };
+/// "completed", "client_left" …: as stored, and in metrics.
+const char* outcome_name(Outcome outcome);
 
 /// One request's metered use; `id` is the idempotency key.
 struct UsageRecord {
@@ -81,7 +85,8 @@ struct Balance {
 
 struct AccountState;  // private
 
-/// Money set aside for one request. Move-only; releases what was not settled when destroyed. Any thread.
+/// Money set aside for one request. Move-only; releases what was not settled when destroyed. Any thread. Must not
+/// outlive its Billing.
 class Hold {
    public:
     Hold() = default;
@@ -118,12 +123,15 @@ struct VerifyReport {
     Nanos revenue;
 };
 
+/// Thread-safe. Account states stay in memory for the life of the process (about 200 bytes each, at most 1,000,000;
+/// then requests of further accounts are refused as overloaded).
 class Billing {
    public:
     Billing(const BillingSettings& settings, store::Db& db, const Clock& clock, metrics::Registry& metrics);
-    ~Billing();
-    void start();  // the committer thread
-    void stop();   // commits what is queued, then joins
+    ~Billing();    // stop()
+    void start();  // the committer thread; without it nothing is ever committed
+    /// Commits what is queued, joins, and answers those still waiting with cancelled. Settling afterwards is refused.
+    void stop();
 
     /// Fast path: no suspension, no lock beyond the account's own. Empty when admit() must be awaited (account not
     /// loaded, balance short, or others wait already).
@@ -132,16 +140,21 @@ class Billing {
     /// (first come, first served) until they settle, at most admission_wait; so nobody is refused while the balance
     /// could pay. With nothing outstanding: holds everything available if that is at least `least`, else
     /// payment_required. Errors: payment_required, overloaded (too many wait or the committer's queue is full),
-    /// not_found (no such account), internal. `cancelled` may be polled: a set flag gives the place up.
+    /// not_found (no such account), cancelled (stopping), internal. Who ran out of time gets everything available if
+    /// that is at least `least`, else payment_required. Deadlines need an I/O thread; elsewhere only money ends the wait.
+    /// The coroutine must not be destroyed while it waits: a client that left gets its hold later and releases it.
     Async<Result<Hold>> admit(HoldRequest request, Ticks deadline);
 
     /// Replaces the hold by the charge and queues the record. strict: resumes after the commit that holds it. relaxed:
     /// at once. A charge above the hold takes the rest from the available balance as far as there is any, the remainder
-    /// is written off and counted. Only fails with internal when the commit failed: then nothing was charged.
+    /// is written off and counted. A record whose id was committed before is not charged again: the first answer comes
+    /// back. Only fails with internal when the commit failed for good (commit_retry) or billing has stopped: then nothing
+    /// was charged. An empty hold is allowed: everything comes from the available balance.
     Async<Result<Settled>> settle(Hold hold, UsageRecord record);
 
     /// Operator gives credits (negative takes them back, not below zero → invalid_request). Idempotent by `key` when not
     /// empty: same content answers again without a second posting, other content → conflict. Durable when it returns.
+    /// Not zero and at most 1 billion credits; a balance of at most 4 billion. Key and note: at most 200 and 500 bytes.
     Async<Result<Balance>> grant(AccountId account, Nanos amount, std::string key, std::string note);
     /// Exact, with holds as they are in this process.
     Async<Result<Balance>> balance(AccountId account);

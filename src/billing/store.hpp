@@ -1,0 +1,73 @@
+#pragma once
+// Every SQL statement of billing, as functions of a transaction. Private to billing.
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "billing/account_state.hpp"
+#include "billing/billing.hpp"
+#include "store/store.hpp"
+
+namespace nebula::billing {
+
+struct LedgerIds {
+    std::int64_t credits = 0;  // 0 = there is none yet
+    std::int64_t revenue = 0;
+    std::int64_t grants = 0;
+    Nanos balance;
+};
+/// Empty when there is no such account.
+std::optional<LedgerIds> load_account(store::Tx& tx, AccountId account);
+/// Makes the account's ledger accounts where they are missing; locks its credits until the transaction ends.
+LedgerIds ensure_ledger(store::Tx& tx, AccountId account, const Clock& clock);
+
+struct Grant {
+    PostingId posting;
+    AccountId account;
+    Nanos amount;  // negative takes back
+    std::string key;
+    std::string note;
+};
+enum class Earlier { none, same, other };
+/// Whether the key was used, and for the same grant.
+Earlier earlier_grant(store::Tx& tx, const Grant& grant);
+void insert_grant(store::Tx& tx, const LedgerIds& ledger, const Grant& grant, Time now);
+bool posting_exists(store::Tx& tx, PostingId posting);
+
+/// A charged record on its way into the database; the list link is the committer's.
+struct Entry {
+    explicit Entry(UsageRecord of) : record(std::move(of)) {}
+    UsageRecord record;
+    Settled settled;
+    AccountState* state = nullptr;
+    PostingId posting;        // empty until planned, and when the charge is 0
+    bool is_awaited = false;  // strict: a coroutine owns it; else it is on the heap
+    Entry* next = nullptr;
+    Completion<Result<Settled>> done;
+};
+
+/// Sum of one account's charges in a transaction.
+struct UsagePosting {
+    PostingId id;
+    const AccountState* state = nullptr;
+    Nanos amount;
+};
+/// Reused from batch to batch, so that nothing is allocated per record.
+struct BatchBuffer {
+    std::vector<UsagePosting> postings;
+    std::vector<store::Param> values;
+};
+/// Writes all in the given transaction. False when some id is in the table already: roll back then.
+bool insert_batch(store::Tx& tx, std::span<Entry* const> entries, BatchBuffer& buffer, Time now);
+
+struct Recorded {
+    PostingId posting;
+    Settled settled;
+};
+std::optional<Recorded> recorded_usage(store::Tx& tx, AccountId account, RequestId id);
+std::vector<UsageRecord> list_usage(store::Tx& tx, AccountId account, std::int64_t limit);
+
+}  // namespace nebula::billing

@@ -1,0 +1,12 @@
+#pragma once
+// Private to billing.
+
+#include "billing/billing.hpp"
+#include "store/store.hpp"
+
+namespace nebula::billing {
+
+/// Everything that does not add up, from the database alone.
+VerifyReport verify_books(store::Tx& tx);
+
+}  // namespace nebula::billing
