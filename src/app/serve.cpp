@@ -136,7 +136,10 @@ class Server {
     const Loaded& loaded() const { return loaded_; }
     std::string api_address() const { return api_->address(); }
     std::string admin_address() const { return admin_server_->address(); }
-    bool owns_database() const { return services_->ownership->held(); }
+    bool owns_database() const {
+        services_->ownership->ping();
+        return services_->ownership->held();
+    }
     Services& services() { return *services_; }
 
    private:

@@ -51,7 +51,7 @@ struct ModelSettings {  // [[model]]
     std::string price_cached_input_per_m;  // decimal text; empty = price_input_per_m
     std::vector<std::string> endpoints = {"chat"};
     std::vector<RouteSettings> routes;
-    std::string strategy = "weighted";       // weighted | ordered
+    std::string strategy = "weighted";          // weighted | ordered
     std::string disconnect = "bill_delivered";  // bill_delivered | drain | cancel
     std::string owned_by = "nebula";
     std::int64_t rpm = 0;  // per account
@@ -62,8 +62,8 @@ struct ModelSettings {  // [[model]]
 struct Provider {
     std::string name;
     bool is_runtime = false;
-    http::Origin origin;      // kind openai
-    std::string path;         // base path, "/v1"
+    http::Origin origin;  // kind openai
+    std::string path;     // base path, "/v1"
     Secret api_key;
     http::Timeouts timeouts;
     std::int64_t concurrency_max = 0;
@@ -90,22 +90,23 @@ struct Model {
     std::vector<Route> routes;
 };
 
-/// A local model file the runtime found; becomes a model with one runtime route unless the file configures the id.
+/// A local model file the runtime found; becomes a model with one runtime route unless the file configures
+/// the id.
 struct LocalModel {
     std::string id;
     std::int64_t context_length = 0;
 };
 
 struct Snapshot {
-    std::vector<std::shared_ptr<const Model>> models;  // in order of configuration
+    std::vector<std::shared_ptr<const Model>> models;                          // in order of configuration
     std::unordered_map<std::string_view, std::shared_ptr<const Model>> by_id;  // views into the models
     std::vector<std::shared_ptr<const Provider>> providers;
 
     std::shared_ptr<const Model> find(std::string_view id) const;
 };
 
-/// Every mistake is reported: unknown provider, duplicate id, no route, bad URL, missing environment variable.
-/// `local` models get price 0.05/0.10 per million unless configured. `created` stamps models.
+/// Every mistake is reported: unknown provider, duplicate id, no route, bad URL, missing environment
+/// variable. `local` models get price 0.05/0.10 per million unless configured. `created` stamps models.
 struct Built {
     std::shared_ptr<const Snapshot> snapshot;  // null when there are problems
     std::vector<std::string> problems;
@@ -115,11 +116,11 @@ Built build(const std::vector<ProviderSettings>& providers, const std::vector<Mo
 
 /// Readers take the current snapshot and keep it for the request; reload swaps it. Thread-safe.
 class Catalog {
-   public:
+ public:
     std::shared_ptr<const Snapshot> current() const;
     void replace(std::shared_ptr<const Snapshot> snapshot);
 
-   private:
+ private:
     mutable std::mutex mutex_;
     std::shared_ptr<const Snapshot> snapshot_ = std::make_shared<Snapshot>();
     std::atomic<std::uint64_t> version_{0};  // lets each thread keep its own copy until it changes

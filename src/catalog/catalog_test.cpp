@@ -37,7 +37,7 @@ name = "vllm-1"
 kind = "openai"
 base_url = "http://127.0.0.1:8000/v1"
 api_key_env = "CATALOG_TEST_KEY"
-connect_timeout = 100
+connect_timeout_ms = 100
 [[provider]]
 name = "remote"
 base_url = "https://api.example.com/openai/v1/"

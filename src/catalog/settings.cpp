@@ -29,23 +29,23 @@ void ProviderSettings::describe(settings::Visitor& v) {
              .max = 1'000'000},
             concurrency_max);
     v.field(
-        {.name = "connect_timeout", .help = "Resolve, connect and TLS handshake.", .apply = live, .min = 1},
+        {.name = "connect_timeout_ms", .help = "Resolve, connect and TLS handshake.", .apply = live, .min = 1},
         connect_timeout);
-    v.field({.name = "first_byte_timeout",
+    v.field({.name = "first_byte_timeout_ms",
              .help = "From the request to the first byte of the answer.",
              .apply = live,
              .min = 1},
             first_byte_timeout);
-    v.field({.name = "idle_timeout", .help = "Between two pieces of an answer.", .apply = live, .min = 1},
+    v.field({.name = "idle_timeout_ms", .help = "Between two pieces of an answer.", .apply = live, .min = 1},
             idle_timeout);
-    v.field({.name = "total_timeout", .help = "The whole call.", .apply = live, .min = 1}, total_timeout);
+    v.field({.name = "total_timeout_ms", .help = "The whole call.", .apply = live, .min = 1}, total_timeout);
     v.field({.name = "breaker_failures",
              .help = "Failures in a row after which calls go elsewhere for a while.",
              .apply = live,
              .min = 1,
              .max = 1'000'000},
             breaker_failures);
-    v.field({.name = "breaker_open", .help = "How long they do, before one call tries again.", .apply = live},
+    v.field({.name = "breaker_open_ms", .help = "How long they do, before one call tries again.", .apply = live},
             breaker_open);
 }
 

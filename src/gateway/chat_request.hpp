@@ -46,9 +46,9 @@ struct ChatRequest {
 Result<ChatRequest> parse_chat_request(std::string_view body);
 
 struct Edits {
-    std::string_view upstream_model;                // replaces model when different
+    std::string_view upstream_model = {};           // replaces model when different
     bool ask_for_usage = false;                     // add stream_options.include_usage
-    std::optional<std::int64_t> output_cap;         // lower the cap to this
+    std::optional<std::int64_t> output_cap = {};    // lower the cap to this
 };
 
 /// The body with the edits made, as pieces to be written in order: views into `body` and into `texts`.

@@ -24,7 +24,7 @@ void GatewaySettings::describe(settings::Visitor& v) {
             attempts_max);
     v.field({.name = "answer_bytes_max", .help = "Largest JSON answer of a provider, in bytes.", .min = 1024},
             answer_bytes_max);
-    v.field({.name = "request_timeout", .help = "Whole request, all attempts together, in milliseconds.", .min = 1},
+    v.field({.name = "request_timeout_ms", .help = "Whole request, all attempts together, in milliseconds.", .min = 1},
             request_timeout);
 }
 

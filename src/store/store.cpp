@@ -21,7 +21,7 @@ void StoreSettings::describe(settings::Visitor& v) {
              .min = 1,
              .max = 1'000'000},
             queue_max);
-    v.field({.name = "statement_timeout",
+    v.field({.name = "statement_timeout_ms",
              .help = "Milliseconds after which a single statement is cancelled.",
              .min = 100,
              .max = 3'600'000},
