@@ -1,6 +1,7 @@
 #pragma once
-// Local models: finds *.gguf files and, for each model in use, starts and supervises one runner process that speaks
-// OpenAI HTTP on a unix socket. A runner's crash or a bad file cannot take this process down, and no runner outlives it.
+// Local models: finds *.gguf files and, for each model in use, starts and supervises one runner process that
+// speaks OpenAI HTTP on a unix socket. A runner's crash or a bad file cannot take this process down, and no
+// runner outlives it.
 
 #include <chrono>
 #include <cstdint>
@@ -21,8 +22,8 @@ namespace nebula::runtime {
 
 struct RuntimeSettings {  // [runtime]
     std::string models_dir = "./models";
-    /// Program and arguments; {model} {socket} {threads} {parallel} {context} are replaced. Empty = llama-server on
-    /// PATH, else the bundled runner.
+    /// Program and arguments; {model} {socket} {threads} {parallel} {context} are replaced. Empty =
+    /// llama-server on PATH, else the bundled runner.
     std::vector<std::string> command;
     std::int64_t threads = 0;    // 0 = cores − 1, at least 1
     std::int64_t parallel = 4;   // sequences per runner
@@ -37,7 +38,7 @@ struct RuntimeSettings {  // [runtime]
 
 /// Facts from the file's GGUF header.
 struct ModelFile {
-    std::string id;    // file name without .gguf
+    std::string id;  // file name without .gguf
     std::string path;
     std::int64_t file_bytes = 0;
     std::int64_t context_length = 0;
@@ -48,7 +49,7 @@ Result<ModelFile> read_model_file(const std::string& path);
 
 /// Use of a running runner; keeps it from being unloaded. Move-only.
 class RunnerLease {
-   public:
+ public:
     RunnerLease() = default;
     RunnerLease(RunnerLease&&) noexcept;
     RunnerLease& operator=(RunnerLease&&) noexcept;
@@ -56,7 +57,7 @@ class RunnerLease {
     const http::Origin& origin() const;
     explicit operator bool() const { return runner_ != nullptr; }
 
-   private:
+ private:
     friend class Runtime;
     struct Shared;
     std::shared_ptr<Shared> runner_;
@@ -64,7 +65,7 @@ class RunnerLease {
 
 /// Thread-safe.
 class Runtime {
-   public:
+ public:
     Runtime(const RuntimeSettings& settings, std::string data_dir, IoThreads& threads, http::Client& client,
             const Clock& clock, metrics::Registry& metrics);
     ~Runtime();
@@ -73,11 +74,12 @@ class Runtime {
     void start();
     void stop();  // TERM, then KILL; waits for every child
 
-    /// Starts the runner if needed and waits until it is healthy. Errors: not_found, timeout, upstream_failed (it
-    /// crashed while starting or is in back-off), overloaded (does not fit the memory budget beside those in use).
+    /// Starts the runner if needed and waits until it is healthy. Errors: not_found, timeout, upstream_failed
+    /// (it crashed while starting or is in back-off), overloaded (does not fit the memory budget beside those
+    /// in use).
     Async<Result<RunnerLease>> acquire(std::string model_id, Ticks deadline);
 
-   private:
+ private:
     struct Impl;
     std::unique_ptr<Impl> impl_;
 };
