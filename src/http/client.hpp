@@ -23,10 +23,10 @@ namespace nebula::http {
 /// Where to connect. Equal origins share a pool.
 struct Origin {
     bool tls = false;
-    std::string host;  // name or address; also SNI and Host header
+    std::string host = {};  // name or address; also SNI and Host header
     std::uint16_t port = 0;
-    std::string unix_path;  // when set, connect there instead (Host stays `host`)
-    std::string ca_file;    // extra trust anchor (PEM); empty = system's
+    std::string unix_path = {};  // when set, connect there instead (Host stays `host`)
+    std::string ca_file = {};    // extra trust anchor (PEM); empty = system's
     std::string key() const;
 };
 struct ParsedUrl {
