@@ -1,0 +1,21 @@
+# nebula_headers_alone: one generated source per header, so that every header compiles by itself. Built by `make lint`,
+# never by `all`. Headers of tests are left out: they are compiled by their tests.
+file(GLOB_RECURSE nebula_headers CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/*.hpp")
+list(FILTER nebula_headers EXCLUDE REGEX "/(test_support|tests)/|_fixture\\.hpp$|/test_support\\.hpp$")
+set(nebula_header_sources)
+foreach(header IN LISTS nebula_headers)
+  file(RELATIVE_PATH name "${CMAKE_SOURCE_DIR}/src" "${header}")
+  string(REPLACE "/" "_" unit "${name}")
+  set(source "${CMAKE_BINARY_DIR}/headers_alone/${unit}.cpp")
+  # Twice, so that a missing #pragma once shows too.
+  file(CONFIGURE OUTPUT "${source}" CONTENT "#include \"${name}\"\n#include \"${name}\"  // again\n")
+  list(APPEND nebula_header_sources "${source}")
+endforeach()
+add_library(nebula_headers_alone OBJECT EXCLUDE_FROM_ALL ${nebula_header_sources})
+target_include_directories(nebula_headers_alone PRIVATE "${CMAKE_SOURCE_DIR}/src")
+target_link_libraries(nebula_headers_alone PRIVATE nebula_options)
+foreach(module IN LISTS NEBULA_MODULES)
+  if(TARGET nebula_${module})
+    target_link_libraries(nebula_headers_alone PRIVATE nebula_${module})
+  endif()
+endforeach()
