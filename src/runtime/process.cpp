@@ -121,7 +121,7 @@ Result<std::unique_ptr<Process>> Process::spawn(const std::vector<std::string>& 
     } while (got < 0 && errno == EINTR);
     if (got == sizeof exec_problem) return failed(exec_problem);  // the destructor reaps
 
-    process->exit_fd_ = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));  // −1: exits are found by asking
+    process->exit_fd_ = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));  // −1: exits are asked for
     process->input_fd_ = take(input.write);
     process->pipes_[0].fd = take(output.read);
     process->pipes_[1].fd = take(errors.read);

@@ -87,7 +87,7 @@ Async<std::string> ask(IoThread& thread, http::Client& client, http::Origin orig
 
 template <class ClockType>
 class Fixture : public testing::Test {
- protected:
+   protected:
     Fixture() {
         {
             std::lock_guard lock(lines_mutex);
@@ -457,7 +457,8 @@ TEST(CommandTest, ChoosesTheProgram) {
 // stops.
 TEST_F(RuntimeTest, RunsTheBundledRunner) {
     fs::path root = fs::path(__FILE__).parent_path().parent_path().parent_path();
-    fs::path model = root / "models/nebula-nano.gguf";
+    const char* other = std::getenv("NEBULA_TEST_MODEL");  // any GGUF file
+    fs::path model = other != nullptr ? fs::path(other) : root / "models/nebula-nano.gguf";
     if (!fs::exists(model) || !fs::exists(root / "runtime/runner/node_modules/node-llama-cpp"))
         GTEST_SKIP() << "no demonstration model or runner here";
     ::setenv("NEBULA_RUNNER_DIR", (root / "runtime/runner").c_str(), 1);
@@ -468,6 +469,9 @@ TEST_F(RuntimeTest, RunsTheBundledRunner) {
     ::unsetenv("NEBULA_RUNNER_DIR");
     ASSERT_TRUE(lease) << lease.error().message << " " << lease.error().detail;
     EXPECT_THAT(ask(*lease, "/v1/models"), testing::HasSubstr("\"data\""));
+    Ticks before = SystemClock().ticks();
+    runtime->stop();
+    EXPECT_LT(SystemClock().ticks() - before, 2'500ms) << "SIGTERM should be enough";
 }
 
 }  // namespace
