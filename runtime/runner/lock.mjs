@@ -1,5 +1,5 @@
 // Trims package-lock.json after `npm install --package-lock-only`: node-llama-cpp's optional platform packages
-// leave the lock (only the one that package.json names is installed), and so do addresses, so that any
+// leave the lock (only the one that package.json names is installed), and so do addresses: any
 // registry can serve it.
 import fs from "node:fs";
 

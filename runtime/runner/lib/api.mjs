@@ -62,12 +62,12 @@ export class Api {
   }
 
   async chat(q, reply) {
-    const params = samplingParams(q);
+    const params = samplingParams(q, this.#engine.vocabulary);
     await this.#complete(q, params, [this.#engine.chatTokens(chatMessages(q))], CHAT, reply);
   }
 
   async completions(q, reply) {
-    const params = samplingParams(q);
+    const params = samplingParams(q, this.#engine.vocabulary);
     if (q.suffix) throw invalid("suffix is not supported by this runner", "suffix");
     if (q.echo) throw invalid("echo is not supported by this runner", "echo");
     if (params.maxTokens === null) params.maxTokens = 16; // as OpenAI's endpoint

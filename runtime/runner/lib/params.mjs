@@ -47,12 +47,12 @@ function format(q) {
   throw invalid("response_format.type must be text, json_object or json_schema", "response_format");
 }
 
-function bias(q) {
+function bias(q, vocabulary) {
   if (q.logit_bias === undefined || q.logit_bias === null) return [];
   if (typeof q.logit_bias !== "object" || Array.isArray(q.logit_bias))
     throw invalid("logit_bias must be an object", "logit_bias");
   return Object.entries(q.logit_bias).map(([k, v]) => {
-    if (!/^\d+$/.test(k) || typeof v !== "number" || v < -100 || v > 100) {
+    if (!/^\d+$/.test(k) || Number(k) >= vocabulary || typeof v !== "number" || v < -100 || v > 100) {
       throw invalid("logit_bias maps token numbers to values from -100 to 100", "logit_bias");
     }
     return [Number(k), v];
@@ -60,7 +60,7 @@ function bias(q) {
 }
 
 /** What both completion endpoints share. */
-export function samplingParams(q) {
+export function samplingParams(q, vocabulary) {
   if (q.logprobs !== undefined && q.logprobs !== null && q.logprobs !== false) {
     throw new ApiError(400, "logprobs are not supported by this runner", {
       param: "logprobs",
@@ -86,7 +86,7 @@ export function samplingParams(q) {
     repeatPenalty: number(q, "repeat_penalty", 0.01, 10, number(q, "repetition_penalty", 0.01, 10, 1)),
     frequencyPenalty: frequency,
     presencePenalty: presence,
-    logitBias: bias(q),
+    logitBias: bias(q, vocabulary),
     format: format(q),
   };
 }

@@ -224,6 +224,7 @@ test("wrong requests get OpenAI's errors", async () => {
   );
   await bad({ temperature: 9 }, 400, null, "temperature");
   await bad({ n: 5 }, 400, null, "n");
+  await bad({ logit_bias: { 999999: 1 } }, 400, null, "logit_bias");
   await bad({ logprobs: true }, 400, "unsupported_parameter", "logprobs");
   await bad({ stop: ["a", "b", "c", "d", "e"] }, 400, null, "stop");
   await bad(
