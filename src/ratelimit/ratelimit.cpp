@@ -89,7 +89,7 @@ std::uint64_t hash_pair(std::uint64_t id, std::string_view text) { return hash_b
 
 void LimitSettings::describe(settings::Visitor& v) {
     auto limit = [&v](std::string_view name, std::string_view help, std::int64_t& value) {
-        v.field({.name = name, .help = help, .apply = settings::Apply::live, .max = 1'000'000'000}, value);
+        v.field({.name = name, .help = help, .max = 1'000'000'000}, value);
     };
     limit("key_rpm", "Requests per minute of one API key that has no limit of its own; 0 = no limit.", key_rpm);
     limit("key_tpm", "Tokens per minute of one API key that has no limit of its own; 0 = no limit.", key_tpm);
