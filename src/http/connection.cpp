@@ -35,7 +35,7 @@ Connection::Impl::Impl(IoThread& on, int descriptor)
           this) {}
 
 Connection::Impl::~Impl() {
-    poller.remove(*this);
+    poller.remove(fd, *this);
     if (ssl != nullptr) tls_close();
     if (reset_on_close) {
         linger at_once{.l_onoff = 1, .l_linger = 0};

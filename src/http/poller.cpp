@@ -61,8 +61,10 @@ bool Poller::add(int fd, Target& target) {
     return ::epoll_ctl(fd_, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
-// Closing the descriptor takes it out of the set; what remains are events of the current batch and kicks.
-void Poller::remove(Target& target) {
+// Closing the descriptor would not be enough: a copy of it, as a process being started holds for a moment,
+// keeps the registration alive. Then there are the events of the current batch, and kicks.
+void Poller::remove(int fd, Target& target) {
+    if (fd_ >= 0) ::epoll_ctl(fd_, EPOLL_CTL_DEL, fd, nullptr);
     for (std::size_t i = 0; i < batch_; ++i)
         if (events_[i].data.ptr == &target) events_[i].data.ptr = nullptr;
     if (!target.kicked) return;

@@ -39,7 +39,7 @@ class Poller {
 
     bool add(int fd, Target& target);
     /// Before `fd` is closed. Safe from inside a coroutine that this poller resumed.
-    void remove(Target& target);
+    void remove(int fd, Target& target);
     /// Resumes the waiters of a target that has `ended`, soon and from the loop, never from inside the
     /// caller.
     void kick(Target& target);
