@@ -19,6 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int node_major_min = 20;
+constexpr std::int64_t context_min = 64;  // what the bundled runner accepts
 
 std::string environment_value(const char* name) {
     const char* value = std::getenv(name);
@@ -113,10 +114,18 @@ Result<std::vector<std::string>> runner_command(const RuntimeSettings& settings,
         return command;
     }
     if (std::string server = find_program("llama-server"); !server.empty()) {
-        std::vector<std::string> command = {server,      "-m",  "{model}",    "--host", "{socket}", "-t",
-                                            "{threads}", "-np", "{parallel}", "-c",     "{context}"};
-        for (std::string& part : command) part = with_values(std::move(part), input);
-        return command;
+        // Its -c counts all sequences together.
+        return std::vector<std::string>{server,
+                                        "-m",
+                                        input.model_path,
+                                        "--host",
+                                        input.socket_path,
+                                        "-t",
+                                        std::to_string(input.threads),
+                                        "-np",
+                                        std::to_string(input.parallel),
+                                        "-c",
+                                        std::to_string(input.context * input.parallel)};
     }
     std::string directory = find_runner_directory();
     if (directory.empty())
@@ -127,7 +136,8 @@ Result<std::vector<std::string>> runner_command(const RuntimeSettings& settings,
                                     "--model",    input.model_path,
                                     "--socket",   input.socket_path,
                                     "--threads",  std::to_string(input.threads),
-                                    "--parallel", std::to_string(input.parallel)};
+                                    "--parallel", std::to_string(input.parallel),
+                                    "--context",  std::to_string(std::max(input.context, context_min))};
 }
 
 std::vector<std::string> runner_environment() {

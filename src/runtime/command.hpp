@@ -14,7 +14,7 @@ struct CommandInput {
     std::string socket_path;
     std::int64_t threads = 1;
     std::int64_t parallel = 1;
-    std::int64_t context = 0;
+    std::int64_t context = 0;  // of one sequence
 };
 
 /// settings.command, else llama-server on PATH, else the bundled runner; placeholders replaced, program as a

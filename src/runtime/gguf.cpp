@@ -57,7 +57,7 @@ std::uint64_t fixed_bytes(Type type) {
 }
 
 class Reader {
- public:
+   public:
     Reader(std::string_view head, std::uint64_t file_bytes)
         : rest_(head), head_bytes_(head.size()), file_bytes_(file_bytes) {}
 
@@ -68,7 +68,7 @@ class Reader {
         return std::move(facts_);
     }
 
- private:
+   private:
     bool damaged(std::string why) {
         if (why_.empty()) why_ = std::move(why);
         return false;

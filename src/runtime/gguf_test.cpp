@@ -155,6 +155,16 @@ TEST(ModelFiles, ReadsALongHeader) {
     EXPECT_FALSE(read_model_file(directory / "cut.gguf"));
 }
 
+// What is advertised is what the runner gets, so that no accepted prompt fails there.
+TEST(ModelFiles, LimitsTheContext) {
+    EXPECT_EQ(served_context(0, 512), 512);
+    EXPECT_EQ(served_context(0, 131'072), 8'192);
+    EXPECT_EQ(served_context(32'768, 131'072), 32'768);
+    EXPECT_EQ(served_context(32'768, 512), 512);
+    EXPECT_EQ(served_context(0, 0), 4'096);
+    EXPECT_EQ(served_context(100, 0), 100);
+}
+
 // One bad file in the directory must not hide the good ones.
 TEST(ModelFiles, FindsTheGoodOnes) {
     log::set_level(log::Level::off);

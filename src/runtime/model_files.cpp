@@ -20,7 +20,7 @@ constexpr std::size_t first_bytes = 1 << 20;
 constexpr std::size_t head_bytes_max = 256U << 20;  // vocabularies take tens of MiB
 
 class Fd {
- public:
+   public:
     explicit Fd(int fd) : fd_(fd) {}
     Fd(const Fd&) = delete;
     Fd& operator=(const Fd&) = delete;
@@ -29,7 +29,7 @@ class Fd {
     }
     int get() const { return fd_; }
 
- private:
+   private:
     int fd_;
 };
 
@@ -82,6 +82,12 @@ Result<FoundFile> inspect_file(const std::string& path) {
         found.modified_ns = about.st_mtim.tv_sec * 1'000'000'000 + about.st_mtim.tv_nsec;
         return found;
     }
+}
+
+std::int64_t served_context(std::int64_t wanted, std::int64_t of_file) {
+    constexpr std::int64_t default_max = 8'192, unknown = 4'096;
+    std::int64_t known = of_file > 0 ? of_file : wanted > 0 ? wanted : unknown;
+    return std::min(known, wanted > 0 ? wanted : default_max);
 }
 
 Result<ModelFile> read_model_file(const std::string& path) {

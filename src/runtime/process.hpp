@@ -17,7 +17,7 @@
 namespace nebula::runtime {
 
 class Process {
- public:
+   public:
     struct Exit {
         bool is_signal = false;
         int value = 0;  // exit status or signal number
@@ -48,7 +48,7 @@ class Process {
     void read_lines(const Line& line);
     std::int64_t resident_bytes() const;
 
- private:
+   private:
     struct Pipe {
         int fd = -1;
         std::string partial = {};

@@ -17,6 +17,12 @@ void RuntimeSettings::describe(settings::Visitor& v) {
     v.field({.name = "threads", .help = "Threads of a runner; 0: cores less one.", .max = 1024}, threads);
     v.field({.name = "parallel", .help = "Requests that a runner works on at once.", .min = 1, .max = 1024},
             parallel);
+    v.field(
+        {.name = "context",
+         .help =
+             "Tokens of prompt and answer of one request; 0: what the model was trained for, at most 8192.",
+         .max = 100'000'000},
+        context);
     v.field({.name = "memory_mb",
              .help = "Memory of all runners together, in MiB; 0: half of the machine's.",
              .max = std::int64_t{1} << 40},
@@ -55,19 +61,24 @@ const http::Origin& RunnerLease::origin() const { return runner_->runner->origin
 
 struct Runtime::Impl {
     std::string models_dir;
+    std::int64_t context;
     Supervisor supervisor;
 };
 
 Runtime::Runtime(const RuntimeSettings& settings, std::string data_dir, IoThreads& threads,
                  http::Client& client, const Clock& clock, metrics::Registry& metrics)
-    : impl_(new Impl{settings.models_dir, {settings, data_dir, threads, client, clock, metrics}}) {}
+    : impl_(new Impl{
+          settings.models_dir, settings.context, {settings, data_dir, threads, client, clock, metrics}}) {}
 
 Runtime::~Runtime() = default;
 
 std::vector<ModelFile> Runtime::scan() {
     std::vector<FoundFile> found = find_files(impl_->models_dir);
     std::vector<ModelFile> files;
-    for (const FoundFile& one : found) files.push_back(one.file);
+    for (FoundFile& one : found) {
+        one.file.context_length = served_context(impl_->context, one.file.context_length);
+        files.push_back(one.file);
+    }
     impl_->supervisor.set_files(std::move(found));
     return files;
 }

@@ -27,6 +27,7 @@ struct RuntimeSettings {  // [runtime]
     std::vector<std::string> command;
     std::int64_t threads = 0;    // 0 = cores − 1, at least 1
     std::int64_t parallel = 4;   // sequences per runner
+    std::int64_t context = 0;    // tokens of one sequence; 0 = what the model was trained for, at most 8192
     std::int64_t memory_mb = 0;  // budget of all runners together; 0 = half of the machine
     std::chrono::milliseconds start_timeout{60'000};
     std::chrono::milliseconds idle_unload{600'000};  // 0 = never
@@ -41,7 +42,7 @@ struct ModelFile {
     std::string id;  // file name without .gguf
     std::string path;
     std::int64_t file_bytes = 0;
-    std::int64_t context_length = 0;
+    std::int64_t context_length = 0;  // as served: never more than RuntimeSettings::context allows
     std::string architecture;
 };
 /// Reads the header's metadata. Error: invalid_request (not a GGUF file, damaged).
@@ -49,7 +50,7 @@ Result<ModelFile> read_model_file(const std::string& path);
 
 /// Use of a running runner; keeps it from being unloaded. Move-only.
 class RunnerLease {
- public:
+   public:
     RunnerLease() = default;
     RunnerLease(RunnerLease&&) noexcept;
     RunnerLease& operator=(RunnerLease&&) noexcept;
@@ -57,7 +58,7 @@ class RunnerLease {
     const http::Origin& origin() const;
     explicit operator bool() const { return runner_ != nullptr; }
 
- private:
+   private:
     friend class Runtime;
     struct Shared;
     std::shared_ptr<Shared> runner_;
@@ -65,7 +66,7 @@ class RunnerLease {
 
 /// Thread-safe.
 class Runtime {
- public:
+   public:
     Runtime(const RuntimeSettings& settings, std::string data_dir, IoThreads& threads, http::Client& client,
             const Clock& clock, metrics::Registry& metrics);
     ~Runtime();
@@ -79,7 +80,7 @@ class Runtime {
     /// in use).
     Async<Result<RunnerLease>> acquire(std::string model_id, Ticks deadline);
 
- private:
+   private:
     struct Impl;
     std::unique_ptr<Impl> impl_;
 };

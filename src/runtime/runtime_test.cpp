@@ -397,6 +397,7 @@ TEST(RuntimeProcessTest, NoRunnerSurvivesItsKilledParent) {
     std::string report = directory / "pid";
     std::string program = own_path();
     ::setenv("NEBULA_RUNTIME_TEST_REPORT", report.c_str(), 1);
+    ::setenv("NEBULA_TEST_TEMP", directory.path().c_str(), 1);
     const char* arguments[] = {program.c_str(), "--gtest_also_run_disabled_tests",
                                "--gtest_filter=RuntimeTest.DISABLED_HoldsARunnerUntilKilled", nullptr};
     pid_t parent = ::fork();
@@ -405,6 +406,7 @@ TEST(RuntimeProcessTest, NoRunnerSurvivesItsKilledParent) {
         ::_exit(127);
     }
     ::unsetenv("NEBULA_RUNTIME_TEST_REPORT");
+    ::unsetenv("NEBULA_TEST_TEMP");
     ASSERT_TRUE(eventually([&] { return fs::exists(report); }));
     pid_t runner = -1;
     std::ifstream(report) >> runner;
@@ -444,11 +446,12 @@ TEST(CommandTest, ChoosesTheProgram) {
     ASSERT_TRUE(bundled);
     EXPECT_THAT(*bundled, testing::ElementsAre(directory / "node", directory / "runner.mjs", "--model",
                                                "/m/{socket}.gguf", "--socket", "/s.sock", "--threads", "3",
-                                               "--parallel", "2"));
+                                               "--parallel", "2", "--context", "512"));
     make_program("llama-server", "");
     auto server = runner_command(settings, input);
     ASSERT_TRUE(server);
     EXPECT_EQ(server->front(), directory / "llama-server");
+    EXPECT_EQ(server->back(), "1024");  // of all sequences
     ::setenv("PATH", path.c_str(), 1);
     ::unsetenv("NEBULA_RUNNER_DIR");
 }

@@ -241,7 +241,7 @@ void Supervisor::spawn(Runner& runner) {
                  .socket_path = runner.shared->origin.unix_path,
                  .threads = runner_threads_,
                  .parallel = settings_.parallel,
-                 .context = context_of(runner)};
+                 .context = runner.found.file.context_length};
     }
     ::unlink(input.socket_path.c_str());  // of a process that could not clean up
     Result<std::unique_ptr<Process>> process = nullptr;

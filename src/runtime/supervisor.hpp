@@ -75,7 +75,7 @@ struct Runner {
 };
 
 class Supervisor {
- public:
+   public:
     Supervisor(const RuntimeSettings& settings, const std::string& data_dir, IoThreads& threads,
                http::Client& client, const Clock& clock, metrics::Registry& metrics);
     ~Supervisor();
@@ -88,7 +88,7 @@ class Supervisor {
     /// null.
     Result<std::shared_ptr<RunnerShared>> try_acquire(const std::string& id, std::shared_ptr<Waiter> waiter);
 
- private:
+   private:
     struct Delivery {
         std::shared_ptr<Waiter> waiter;
         Result<std::shared_ptr<RunnerShared>> result;
@@ -122,7 +122,6 @@ class Supervisor {
     void grant(Runner& runner, Ticks now);
     void fail_waiters(Runner& runner, const Error& error);
     std::int64_t estimate_bytes(const Runner& runner) const;
-    std::int64_t context_of(const Runner& runner) const;
 
     RuntimeSettings settings_;
     std::string data_dir_;

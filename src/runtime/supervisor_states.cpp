@@ -1,4 +1,6 @@
 // What happens to a runner and when. See the picture in supervisor.hpp.
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "runtime/supervisor.hpp"
@@ -15,8 +17,6 @@ constexpr milliseconds start_probe_timeout{2'000};
 constexpr milliseconds health_probe_timeout{10'000};
 constexpr int probe_failures_max = 3;
 constexpr std::int64_t program_bytes = 128LL << 20;  // the runner itself, before any model
-constexpr std::int64_t context_max = 32'768;         // of one runner: its cache must stay payable
-constexpr std::int64_t context_unknown = 4'096;
 
 Error failure(Code code, std::string message, std::string detail, int retry_after_ms) {
     return {.code = code,
@@ -44,14 +44,13 @@ const char* state_name(State state) {
     return "stopped";
 }
 
-std::int64_t Supervisor::context_of(const Runner& runner) const {
-    std::int64_t context = runner.found.file.context_length;
-    return std::min(context > 0 ? context : context_unknown, context_max);
-}
-
 std::int64_t Supervisor::estimate_bytes(const Runner& runner) const {
     std::int64_t file = runner.found.file.file_bytes;
-    return program_bytes + file + file / 5 + runner.found.kv_bytes_per_token * context_of(runner);
+    // In 128 bits, since all three come from outside; beyond the bound nothing fits anyway.
+    auto cache = static_cast<__int128>(runner.found.kv_bytes_per_token) * runner.found.file.context_length *
+                 settings_.parallel;
+    constexpr __int128 cache_max = __int128{1} << 50;
+    return program_bytes + file + file / 5 + static_cast<std::int64_t>(std::min(cache, cache_max));
 }
 
 void Supervisor::step(Runner& runner, Ticks now) {
@@ -174,6 +173,7 @@ void Supervisor::begin_stop(Runner& runner, const char* reason) {
 void Supervisor::handle_exit(Runner& runner, const Process::Exit& exit, Ticks now) {
     log_output(runner);  // its last words
     runner.process.reset();
+    ::unlink(runner.shared->origin.unix_path.c_str());
     runner.memory_bytes = 0;
     runner.kill_at.reset();
     ++runner.generation;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -13,10 +14,11 @@
 namespace nebula::runtime::test {
 
 class TempDir {
- public:
+   public:
     TempDir() {
-        char made[] = "/tmp/nebula-test-XXXXXX";
-        path_ = ::mkdtemp(made);
+        const char* inside = std::getenv("NEBULA_TEST_TEMP");  // of a parent that cleans up for us
+        path_ = std::string(inside != nullptr ? inside : "/tmp") + "/nebula-test-XXXXXX";
+        if (::mkdtemp(path_.data()) == nullptr) std::abort();
     }
     TempDir(const TempDir&) = delete;
     TempDir& operator=(const TempDir&) = delete;
@@ -27,7 +29,7 @@ class TempDir {
     const std::string& path() const { return path_; }
     std::string operator/(const std::string& name) const { return path_ + "/" + name; }
 
- private:
+   private:
     std::string path_;
 };
 
@@ -37,7 +39,7 @@ inline void write_file(const std::string& path, std::string_view bytes) {
 
 // Writes the GGUF format piece by piece, also wrongly.
 class GgufBuilder {
- public:
+   public:
     template <class Int>
     GgufBuilder& raw(Int number) {
         char bytes[sizeof number];
@@ -72,7 +74,7 @@ class GgufBuilder {
     }
     const std::string& done() const { return out_; }
 
- private:
+   private:
     std::string out_;
 };
 
