@@ -255,8 +255,9 @@ Parse parse_request_line(std::string_view line, RequestHead& head, const char*& 
         return version;
     }
     if (!known_method(method, head.method)) {
-        problem = "unknown method";
-        return all(head.target, is_target) ? Parse::unknown_method : Parse::bad;
+        bool sound = !head.target.empty() && all(head.target, is_target);
+        problem = sound ? "unknown method" : "malformed request target";
+        return sound ? Parse::unknown_method : Parse::bad;
     }
     if (!parse_target(head)) {
         problem = "malformed request target";
