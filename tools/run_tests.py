@@ -4,8 +4,8 @@
     tools/run_tests.py [--build DIR] [--limit MINUTES] [SUITE …]
 
 Suites: ctest (unit and database tests, checks), runner (the bundled model runner), journeys (the built program with
-real clients), slow (journeys in full size). Every suite runs in its own process group and session, has a time limit,
-and leaves nothing running behind.
+real clients), slow (journeys in full size). Every suite runs in its own session, has a time limit, and leaves nothing
+running behind.
 """
 
 import argparse
@@ -54,10 +54,10 @@ def read_ctest(build, _text, outcome):
         outcome.skipped += int(skipped[1]) if skipped else 0
         if case.get("status") == "run":
             outcome.passed += 0 if passed else 1
-        elif case.get("status") in ("disabled", "notrun"):
+        elif case.get("status") == "disabled":
             outcome.skipped += 1
         else:
-            # A program that crashed or hung has no summary: that is one failure at least.
+            # A program that crashed, hung or was not built has no summary: that is one failure at least.
             outcome.failed += 0 if failed else 1
             outcome.remarks.append(f"failed: {case.get('name')}")
 
@@ -99,38 +99,45 @@ def environment(build):
     return env
 
 
-def members(session):
-    """Processes of a session: what a suite started, whatever became of their parents."""
+def members(mark):
+    """Processes that a suite started, whatever became of their parents and sessions: they inherit its mark."""
     found = []
     for entry in os.listdir("/proc"):
-        if not entry.isdigit():
+        if not entry.isdigit() or int(entry) == os.getpid():
             continue
         try:
-            with open(f"/proc/{entry}/stat") as f:
-                fields = f.read().rsplit(")", 1)[1].split()
-            if int(fields[3]) == session and fields[0] != "Z":
-                found.append(int(entry))
-        except (OSError, IndexError):
-            pass
+            with open(f"/proc/{entry}/environ", "rb") as f:
+                if mark in f.read().split(b"\0"):
+                    found.append(int(entry))
+        except OSError:
+            pass  # gone, or somebody else's
     return found
 
 
-def end_session(session):
-    """SIGTERM to the leader, then to all, then SIGKILL. True when something was still there."""
-    left = members(session)
-    # The leader first: helpers that guard a database tidy up when they see their owner gone.
-    for number, patience in ((0, 5), (signal.SIGTERM, 3), (signal.SIGKILL, 3)):
-        for pid in members(session):
-            if number == 0 and pid != session:
-                continue
+def wait_until_gone(mark, seconds):
+    until = time.monotonic() + seconds
+    while members(mark) and time.monotonic() < until:
+        time.sleep(0.05)
+    return not members(mark)
+
+
+def end_all(mark, leader):
+    """Ends what a suite has started. False when something was left after the leader had ended by itself."""
+    # Helpers that guard a database tidy up when they see their owner gone: they get the time for it.
+    leader_ended = leader.poll() is not None
+    if not leader_ended:
+        leader.terminate()
+    if wait_until_gone(mark, 5):
+        return True
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in members(mark):
             try:
-                os.kill(pid, number or signal.SIGTERM)
-            except ProcessLookupError:
+                os.kill(pid, number)
+            except OSError:
                 pass
-        until = time.monotonic() + patience
-        while members(session) and time.monotonic() < until:
-            time.sleep(0.05)
-    return bool(left)
+        if wait_until_gone(mark, 3):
+            break
+    return not leader_ended
 
 
 def run(name, build, limit):
@@ -140,8 +147,12 @@ def run(name, build, limit):
     print(f"\n== {name}: {' '.join(command)}", flush=True)
     began = time.monotonic()
     log = os.path.join(build, f"test-{name}.log")
+    mark = f"NEBULA_TEST_RUN={name}-{os.getpid()}-{time.time_ns()}"
+    env = environment(build)
+    env.update([mark.split("=")])
+    mark = mark.encode()
     with open(log, "wb") as sink:
-        child = subprocess.Popen(command, cwd=directory, env=environment(build), start_new_session=True,
+        child = subprocess.Popen(command, cwd=directory, env=env, start_new_session=True,
                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         os.set_blocking(child.stdout.fileno(), False)
         timed_out = False
@@ -159,7 +170,7 @@ def run(name, build, limit):
                     time.sleep(0.05)
                 timed_out = time.monotonic() - began > limit * 60
         finally:
-            if end_session(child.pid) and not timed_out:
+            if not end_all(mark, child):
                 outcome.remarks.append("the suite left processes behind")
         child.wait()
     with open(log, encoding="utf-8", errors="replace") as f:
