@@ -216,13 +216,15 @@ describe('413', () => {
   });
 });
 
-test('a prompt that cannot fit the context is the mistake of the caller', async () => {
+test('a prompt that does not fit the context: the provider knows its tokens, and its words are passed on', async () => {
   const answer = await s.server.chat({
     key: s.account.key,
     model: 'small',
-    content: `fake:ok ${'word '.repeat(5000)}`,
+    content: 'fake:status status=400 code=context_length_exceeded message=too_long',
   });
   assert_error_body(answer, 400, { code: 'context_length_exceeded' });
+  assert.equal(answer.json().error.message, 'too_long');
+  assert.equal((await s.server.balance(s.account.id)).held, 0n, 'nothing is held for it');
 });
 
 test('errors never repeat the key', async () => {

@@ -12,6 +12,10 @@ const calls = 1000;
 const exact = model('exact', { price_input_per_m: '0', price_output_per_m: '2.50' });
 const call_price = 10n * 2500n;
 
+/** How often each status came, so that a failure says what came instead. */
+const tally = (statuses) =>
+  Object.fromEntries([...new Set(statuses)].sort().map((x) => [x, statuses.filter((y) => y === x).length]));
+
 async function fire(s, key, { stream, gate }) {
   return s.server.chat({
     key,
@@ -37,8 +41,7 @@ for (const engine of engines) {
         await within(60000, `${k} calls at the provider`, s.fake.reached('all', k));
         s.fake.open('all');
         const statuses = (await answers).map((a) => a.status);
-        assert.equal(statuses.filter((x) => x === 200).length, k);
-        assert.equal(statuses.filter((x) => x === 402).length, calls - k);
+        assert.deepEqual(tally(statuses), { 200: k, 402: calls - k });
         assert.equal(s.fake.records.length, k, 'no refused call reached the provider');
         assert.equal(await s.server.settled(account.id), 0n);
         await s.server.verify_ledger();
@@ -113,8 +116,7 @@ for (const engine of engines) {
           ),
         )
       ).map((a) => a.status);
-      assert.equal(statuses.filter((x) => x === 200).length, k);
-      assert.equal(statuses.filter((x) => x === 402).length, 300 - k);
+      assert.deepEqual(tally(statuses), { 200: k, 402: 300 - k });
       assert.equal(await s.server.settled(account.id), 0n);
       await s.server.verify_ledger();
     } finally {

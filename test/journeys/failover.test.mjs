@@ -72,14 +72,18 @@ describe('two routes in order', () => {
     ];
     for (const fault of faults) {
       test(`${stream ? 'stream' : 'JSON'}: ${fault} is answered by the second`, async () => {
-        s.first.queue.push(parse(fault));
+        s.first.rules.push(() => parse(fault));
         const [a, b] = [s.first.records.length, second.records.length];
         const { charge, result } = await charge_of(s.server, s.account, () =>
           s.server.chat({ key: s.account.key, content: 'hello', stream }),
         );
+        s.first.rules.length = 0;
         if (stream) assert_whole_stream(result);
         assert.equal(result.status, 200, result.text);
-        assert.deepEqual([s.first.records.length - a, second.records.length - b], [1, 1]);
+        // A kept connection that is closed without a byte is replaced once: nobody can tell it from a stale one.
+        const first_calls = s.first.records.length - a;
+        assert.ok(first_calls === 1 || (first_calls === 2 && fault === 'cut_before_head'), `${first_calls}`);
+        assert.equal(second.records.length - b, 1);
         assert.equal(second.last.model, 'two');
         assert.equal(charge, price_of(7, 10), 'one charge, for the answer that was given');
       });
@@ -104,7 +108,7 @@ describe('two routes in order', () => {
 
   test('when all fail the client gets one error and pays nothing', async () => {
     s.first.queue.push(parse('status status=500'));
-    second.queue.push(parse('cut_before_head'));
+    second.queue.push(parse('cut_mid_head'));
     const { charge, result } = await charge_of(s.server, s.account, () =>
       s.server.chat({ key: s.account.key, content: 'hello' }),
     );

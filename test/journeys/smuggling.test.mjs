@@ -157,7 +157,8 @@ const refused = [
     () => `GET /v1/models/${'a'.repeat(200000)} HTTP/1.1\r\nHost: x\r\n\r\n`,
     431,
   ],
-  ['a body declared too long', () => chat_head('Content-Length: 65537') + 'x'.repeat(1000), 413],
+  ['a body declared too long', () => chat_head('Content-Length: 1000000') + 'x'.repeat(1000), 413],
+  ['an empty line before the request line', () => `\r\n${get('Host: x')}`, 400],
   [
     'a chunked body that becomes too long',
     () => chat_head('Transfer-Encoding: chunked') + `4000\r\n${'x'.repeat(0x4000)}\r\n`.repeat(6),
@@ -187,11 +188,6 @@ const refused = [
     'trailers without end',
     () => `${chat_head('Transfer-Encoding: chunked')}0\r\n${'X-A: b\r\n'.repeat(10000)}\r\n`,
     400,
-  ],
-  [
-    'an expectation nobody knows',
-    () => chat_head('Expect: 200-ok', `Content-Length: ${good.length}`) + good,
-    417,
   ],
 ];
 
@@ -226,7 +222,12 @@ const accepted = [
     [200, 200],
     true,
   ],
-  ['an empty line before the request line', () => `\r\n${get('Host: x')}`, [200], true],
+  [
+    'an expectation nobody knows is read over',
+    () => chat_head('Expect: 200-ok', `Content-Length: ${good.length}`) + good,
+    [200],
+    true,
+  ],
   [
     'chunk extensions are read over',
     () =>

@@ -175,7 +175,8 @@ class Exchange {
   async cut() {
     this.finished = true;
     this.record.cut = true;
-    if (this.options.how === 'rst') this.socket.resetAndDestroy?.();
+    // Over TLS an unclean end is one without the closing alert.
+    if (this.options.how === 'rst') this.provider.tls ? this.socket.destroy() : this.socket.resetAndDestroy();
     else this.socket.destroySoon();
   }
 
