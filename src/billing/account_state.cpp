@@ -12,8 +12,9 @@ std::unexpected<Error> short_of_money() {
 }
 
 std::unexpected<Error> held_by_others() {
-    return fail(Code::payment_required,
-                "the balance is held by requests in progress; try again when they have finished, or add credits");
+    return fail(
+        Code::payment_required,
+        "the balance is held by requests in progress; try again when they have finished, or add credits");
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #pragma once
-// What this process knows of one account: money available and held, and who waits for some. Private to billing.
+// What this process knows of one account: money available and held, and who waits for some. Private to
+// billing.
 
 #include <atomic>
 #include <cstdint>
@@ -23,8 +24,8 @@ struct Shared {
     metrics::Counter* holds_ended = nullptr;
 };
 
-/// One admit() in the queue of its account; lives in the coroutine's frame. Whoever unlinks it under the account's lock
-/// decides its fate and calls resolve() once the lock is released.
+/// One admit() in the queue of its account; lives in the coroutine's frame. Whoever unlinks it under the
+/// account's lock decides its fate and calls resolve() once the lock is released.
 struct Waiter {
     AccountState& state;
     HoldRequest request;
@@ -44,7 +45,8 @@ struct AccountState {
 
     /// The fast path: takes worst_case when it is there and nobody waits.
     bool try_take(const HoldRequest& request);
-    /// Decides at once when it can, else links the waiter. True when decided: `waiter.answer` holds the outcome.
+    /// Decides at once when it can, else links the waiter. True when decided: `waiter.answer` holds the
+    /// outcome.
     bool take_or_wait(Waiter& waiter, std::int64_t waiters_max);
     /// The waiter's time is over: everything available if that is at least `least`.
     void expire(Waiter& waiter);
@@ -52,7 +54,8 @@ struct AccountState {
     void fail_waiters(const Error& error);
 
     void release(Nanos hold);
-    /// Replaces a hold by a charge of `price`, as far as there is money; never leaves less than nothing available.
+    /// Replaces a hold by a charge of `price`, as far as there is money; never leaves less than nothing
+    /// available.
     Settled settle(Nanos hold, Nanos price);
     /// A charge that is not going to be committed.
     void give_back(Nanos amount);
@@ -93,8 +96,8 @@ class StateMap {
     StateMap();
     AccountState* find(AccountId id) const;
     /// The state already there, else a new one with `balance`. Null when the map is full.
-    AccountState* find_or_add(AccountId id, Nanos balance, std::int64_t credits_ledger, std::int64_t revenue_ledger,
-                              Shared& shared);
+    AccountState* find_or_add(AccountId id, Nanos balance, std::int64_t credits_ledger,
+                              std::int64_t revenue_ledger, Shared& shared);
     std::vector<AccountState*> all() const;
     static constexpr std::size_t states_max = 1'000'000;
 
@@ -108,8 +111,8 @@ class StateMap {
     static void place(Table& table, AccountState* state);
 
     std::atomic<const Table*> table_;
-    mutable std::mutex mutex_;                     // writers
-    std::vector<std::unique_ptr<Table>> tables_;   // outgrown ones stay for readers still in them
+    mutable std::mutex mutex_;                    // writers
+    std::vector<std::unique_ptr<Table>> tables_;  // outgrown ones stay for readers still in them
     std::vector<std::unique_ptr<AccountState>> states_;
 };
 

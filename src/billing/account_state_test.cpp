@@ -86,7 +86,8 @@ TEST_F(State, WithNothingOutstandingTheRestOfTheBalanceIsHeldOrRefused) {
     EXPECT_EQ(available(), 50);
 }
 
-// First come, first served: a small request must not overtake a large one that waits, or the large one starves.
+// First come, first served: a small request must not overtake a large one that waits, or the large one
+// starves.
 TEST_F(State, WaitersAreServedInOrderAndNobodyOvertakes) {
     give(100);
     ASSERT_TRUE(state->try_take(want(90, 1)));
@@ -152,7 +153,8 @@ TEST_F(State, RefusesMoreWaitersThanAllowed) {
     EXPECT_EQ(shared.waiters.load(), 0);
 }
 
-// Threads that take, settle and release at random must never create or lose money, and everybody gets an answer.
+// Threads that take, settle and release at random must never create or lose money, and everybody gets an
+// answer.
 TEST_F(State, ManyThreadsNeitherCreateNorLoseMoney) {
     constexpr std::int64_t start = 100'000;
     give(start);
@@ -239,7 +241,8 @@ TEST(ChargeOf, IsExactAndRoundedUpOnce) {
         {"more cached than there is", usual, {10, 99, 0}, 500},
         {"saturates", {Nanos{most}, Nanos{most}, Nanos{most}}, {most, 0, most}, most},
     };
-    for (const PriceCase& one : cases) EXPECT_EQ(charge_of(one.prices, one.usage).value, one.expected) << one.name;
+    for (const PriceCase& one : cases)
+        EXPECT_EQ(charge_of(one.prices, one.usage).value, one.expected) << one.name;
 }
 
 }  // namespace

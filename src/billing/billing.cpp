@@ -55,30 +55,38 @@ void expire_waiter(void* context) {
 }  // namespace
 
 void BillingSettings::describe(settings::Visitor& v) {
-    v.field({.name = "durability",
-             .help = "strict: the last byte of a response is sent after the commit that holds its charge. relaxed: a "
-                     "crash may lose the charges of the last moment.",
-             .one_of = {"strict", "relaxed"}},
-            durability);
-    v.field({.name = "queue_max",
-             .help = "Usage records waiting to be committed; above this, new requests are refused as overloaded.",
-             .min = 1,
-             .max = 10'000'000},
-            queue_max);
-    v.field({.name = "batch_max", .help = "Usage records in one transaction.", .min = 1, .max = 100'000}, batch_max);
-    v.field({.name = "admission_waiters_max",
-             .help = "Requests that may wait for money held by others; above this they are refused as overloaded.",
-             .max = 1'000'000},
-            admission_waiters_max);
-    v.field({.name = "admission_wait",
+    v.field(
+        {.name = "durability",
+         .help =
+             "strict: the last byte of a response is sent after the commit that holds its charge. relaxed: a "
+             "crash may lose the charges of the last moment.",
+         .one_of = {"strict", "relaxed"}},
+        durability);
+    v.field(
+        {.name = "queue_max",
+         .help = "Usage records waiting to be committed; above this, new requests are refused as overloaded.",
+         .min = 1,
+         .max = 10'000'000},
+        queue_max);
+    v.field({.name = "batch_max", .help = "Usage records in one transaction.", .min = 1, .max = 100'000},
+            batch_max);
+    v.field(
+        {.name = "admission_waiters_max",
+         .help =
+             "Requests that may wait for money held by others; above this they are refused as overloaded.",
+         .max = 1'000'000},
+        admission_waiters_max);
+    v.field({.name = "admission_wait_ms",
              .help = "Milliseconds a request waits at most for money that is held by requests in progress.",
              .max = 3'600'000},
             admission_wait);
-    v.field({.name = "commit_retry",
-             .help = "Milliseconds for which a failing commit is tried again before its requests are failed and not "
-                     "charged.",
-             .max = 3'600'000},
-            commit_retry);
+    v.field(
+        {.name = "commit_retry_ms",
+         .help =
+             "Milliseconds for which a failing commit is tried again before its requests are failed and not "
+             "charged.",
+         .max = 3'600'000},
+        commit_retry);
 }
 
 Nanos charge_of(const Prices& prices, const TokenUsage& usage) {
@@ -149,7 +157,8 @@ void Hold::release() {
     if (AccountState* state = std::exchange(state_, nullptr)) state->release(std::exchange(amount_, {}));
 }
 
-Billing::Billing(const BillingSettings& settings, store::Db& db, const Clock& clock, metrics::Registry& metrics)
+Billing::Billing(const BillingSettings& settings, store::Db& db, const Clock& clock,
+                 metrics::Registry& metrics)
     : impl_(std::make_unique<Impl>(settings, db, clock, metrics)) {}
 
 Billing::~Billing() { stop(); }
@@ -184,7 +193,8 @@ Async<Result<AccountState*>> Billing::Impl::load(AccountId account) {
     auto found = co_await db.read(std::move(look));
     if (!found) co_return fail(std::move(found.error()));
     // Whoever comes second keeps the first one's state: money may have moved in it since this was read.
-    AccountState* state = states.find_or_add(account, found->balance, found->credits, found->revenue, *shared);
+    AccountState* state =
+        states.find_or_add(account, found->balance, found->credits, found->revenue, *shared);
     if (state == nullptr) {
         LOG_ERROR("too many accounts in memory", {"max", StateMap::states_max});
         co_return fail(Code::overloaded, "the server serves too many accounts");
@@ -293,13 +303,15 @@ Async<Result<Balance>> Billing::grant(AccountId account, Nanos amount, std::stri
     LedgerIds ledger;
     auto work = [&](store::Tx& tx) -> Result<bool> {
         ledger = ensure_ledger(tx, account, impl.clock);
-        if (earlier = earlier_grant(tx, grant); earlier != Earlier::none) return fail(Code::conflict, grant_again);
+        if (earlier = earlier_grant(tx, grant); earlier != Earlier::none)
+            return fail(Code::conflict, grant_again);
         if (ledger.balance > balance_max - Nanos{std::max<std::int64_t>(0, amount.value)})
             return fail(Code::invalid_request, "the balance would exceed 4000000000 credits", "amount");
         try {
             insert_grant(tx, ledger, grant, impl.clock.now());
         } catch (const store::UniqueViolation&) {
-            earlier = Earlier::same;  // or other: looked at once more below, in a transaction that is not lost
+            earlier =
+                Earlier::same;  // or other: looked at once more below, in a transaction that is not lost
             return fail(Code::conflict, grant_again);
         }
         return true;

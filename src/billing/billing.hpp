@@ -1,11 +1,13 @@
 #pragma once
-// Prepaid money, exact. One owner in memory per account (this node) admits and settles; a committer thread writes
-// batches: usage records and one balanced posting per account and batch, in one transaction. Holds live in memory only:
-// after a crash the balance is what the ledger says, and whatever was not settled was not delivered whole.
+// Prepaid money, exact. One owner in memory per account (this node) admits and settles; a committer thread
+// writes batches: usage records and one balanced posting per account and batch, in one transaction. Holds
+// live in memory only: after a crash the balance is what the ledger says, and whatever was not settled was
+// not delivered whole.
 //
-// Ledger: a posting moves one positive amount from one ledger account to another, so every posting balances by
-// construction and the sum over all ledger accounts is always zero. Balance = credits − debits: what a customer can
-// spend is positive, the account that grants come from is negative. Postings are append-only; the database enforces it.
+// Ledger: a posting moves one positive amount from one ledger account to another, so every posting balances
+// by construction and the sum over all ledger accounts is always zero. Balance = credits − debits: what a
+// customer can spend is positive, the account that grants come from is negative. Postings are append-only;
+// the database enforces it.
 
 #include <cstdint>
 #include <functional>
@@ -35,7 +37,7 @@ struct BillingSettings {
     std::string durability = "strict";  // strict | relaxed
     std::int64_t queue_max = 100'000;   // records waiting for the committer, then new requests are refused
     std::int64_t batch_max = 4'096;     // records in one transaction
-    std::int64_t admission_waiters_max = 10'000;           // per process, see admit()
+    std::int64_t admission_waiters_max = 10'000;  // per process, see admit()
     std::chrono::milliseconds admission_wait{30'000};
     std::chrono::milliseconds commit_retry{30'000};  // how long a failing commit is tried again
     void describe(settings::Visitor& v);
@@ -45,7 +47,8 @@ struct BillingSettings {
 struct Prices {
     Nanos input_per_m;
     Nanos output_per_m;
-    Nanos cached_input_per_m;  // of cached prompt tokens; equal to input_per_m unless the model says otherwise
+    Nanos
+        cached_input_per_m;  // of cached prompt tokens; equal to input_per_m unless the model says otherwise
 };
 
 struct TokenUsage {
@@ -65,7 +68,7 @@ struct UsageRecord {
     RequestId id;
     AccountId account;
     KeyId key;
-    std::string model;     // catalog id
+    std::string model;  // catalog id
     std::string provider;
     TokenUsage usage;
     Prices prices;
@@ -85,8 +88,8 @@ struct Balance {
 
 struct AccountState;  // private
 
-/// Money set aside for one request. Move-only; releases what was not settled when destroyed. Any thread. Must not
-/// outlive its Billing.
+/// Money set aside for one request. Move-only; releases what was not settled when destroyed. Any thread. Must
+/// not outlive its Billing.
 class Hold {
    public:
     Hold() = default;
@@ -123,38 +126,42 @@ struct VerifyReport {
     Nanos revenue;
 };
 
-/// Thread-safe. Account states stay in memory for the life of the process (about 200 bytes each, at most 1,000,000;
-/// then requests of further accounts are refused as overloaded).
+/// Thread-safe. Account states stay in memory for the life of the process (about 200 bytes each, at most
+/// 1,000,000; then requests of further accounts are refused as overloaded).
 class Billing {
    public:
     Billing(const BillingSettings& settings, store::Db& db, const Clock& clock, metrics::Registry& metrics);
     ~Billing();    // stop()
     void start();  // the committer thread; without it nothing is ever committed
-    /// Commits what is queued, joins, and answers those still waiting with cancelled. Settling afterwards is refused.
+    /// Commits what is queued, joins, and answers those still waiting with cancelled. Settling afterwards is
+    /// refused.
     void stop();
 
-    /// Fast path: no suspension, no lock beyond the account's own. Empty when admit() must be awaited (account not
-    /// loaded, balance short, or others wait already).
+    /// Fast path: no suspension, no lock beyond the account's own. Empty when admit() must be awaited
+    /// (account not loaded, balance short, or others wait already).
     std::optional<Hold> try_admit(const HoldRequest& request);
-    /// Loads the account if needed. When the balance is short while other requests hold some of it, waits in turn
-    /// (first come, first served) until they settle, at most admission_wait; so nobody is refused while the balance
-    /// could pay. With nothing outstanding: holds everything available if that is at least `least`, else
-    /// payment_required. Errors: payment_required, overloaded (too many wait or the committer's queue is full),
-    /// not_found (no such account), cancelled (stopping), internal. Who ran out of time gets everything available if
-    /// that is at least `least`, else payment_required. Deadlines need an I/O thread; elsewhere only money ends the wait.
-    /// The coroutine must not be destroyed while it waits: a client that left gets its hold later and releases it.
+    /// Loads the account if needed. When the balance is short while other requests hold some of it, waits in
+    /// turn (first come, first served) until they settle, at most admission_wait; so nobody is refused while
+    /// the balance could pay. With nothing outstanding: holds everything available if that is at least
+    /// `least`, else payment_required. Errors: payment_required, overloaded (too many wait or the committer's
+    /// queue is full), not_found (no such account), cancelled (stopping), internal. Who ran out of time gets
+    /// everything available if that is at least `least`, else payment_required. Deadlines need an I/O thread;
+    /// elsewhere only money ends the wait. The coroutine must not be destroyed while it waits: a client that
+    /// left gets its hold later and releases it.
     Async<Result<Hold>> admit(HoldRequest request, Ticks deadline);
 
-    /// Replaces the hold by the charge and queues the record. strict: resumes after the commit that holds it. relaxed:
-    /// at once. A charge above the hold takes the rest from the available balance as far as there is any, the remainder
-    /// is written off and counted. A record whose id was committed before is not charged again: the first answer comes
-    /// back. Only fails with internal when the commit failed for good (commit_retry) or billing has stopped: then nothing
-    /// was charged. An empty hold is allowed: everything comes from the available balance.
+    /// Replaces the hold by the charge and queues the record. strict: resumes after the commit that holds it.
+    /// relaxed: at once. A charge above the hold takes the rest from the available balance as far as there is
+    /// any, the remainder is written off and counted. A record whose id was committed before is not charged
+    /// again: the first answer comes back. Only fails with internal when the commit failed for good
+    /// (commit_retry) or billing has stopped: then nothing was charged. An empty hold is allowed: everything
+    /// comes from the available balance.
     Async<Result<Settled>> settle(Hold hold, UsageRecord record);
 
-    /// Operator gives credits (negative takes them back, not below zero → invalid_request). Idempotent by `key` when not
-    /// empty: same content answers again without a second posting, other content → conflict. Durable when it returns.
-    /// Not zero and at most 1 billion credits; a balance of at most 4 billion. Key and note: at most 200 and 500 bytes.
+    /// Operator gives credits (negative takes them back, not below zero → invalid_request). Idempotent by
+    /// `key` when not empty: same content answers again without a second posting, other content → conflict.
+    /// Durable when it returns. Not zero and at most 1 billion credits; a balance of at most 4 billion. Key
+    /// and note: at most 200 and 500 bytes.
     Async<Result<Balance>> grant(AccountId account, Nanos amount, std::string key, std::string note);
     /// Exact, with holds as they are in this process.
     Async<Result<Balance>> balance(AccountId account);

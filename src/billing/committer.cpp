@@ -13,10 +13,11 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// While records come fast, waiting a little makes one transaction of many: a commit costs CPU and a sync, a record in it
-// only a few microseconds. A lone record never waits.
+// While records come fast, waiting a little makes one transaction of many: a commit costs CPU and a sync, a
+// record in it only a few microseconds. A lone record never waits.
 constexpr std::chrono::microseconds gather_time = 250us;
-constexpr std::int64_t gather_expected_min = 2;  // records expected within gather_time, else it is not worth it
+constexpr std::int64_t gather_expected_min =
+    2;  // records expected within gather_time, else it is not worth it
 constexpr std::size_t gather_max = 64;
 constexpr auto stop_retry_max = 5'000ms;
 constexpr std::size_t isolate_failures_max = 8;
@@ -33,7 +34,8 @@ std::uint64_t unsigned_nanos(Nanos amount) { return static_cast<std::uint64_t>(a
 
 }  // namespace
 
-Committer::Committer(const BillingSettings& settings, store::Db& db, const Clock& clock, metrics::Registry& metrics)
+Committer::Committer(const BillingSettings& settings, store::Db& db, const Clock& clock,
+                     metrics::Registry& metrics)
     : db_(db),
       clock_(clock),
       queue_max_(settings.queue_max),
@@ -41,12 +43,17 @@ Committer::Committer(const BillingSettings& settings, store::Db& db, const Clock
       commit_retry_(settings.commit_retry),
       batches_(metrics.counter("nebula_billing_batches_total", "Committed transactions of usage records.")),
       batch_size_(metrics.gauge("nebula_billing_batch_size", "Records in the last committed batch.")),
-      commit_seconds_(metrics.histogram("nebula_billing_commit_seconds", "Time of one transaction of usage records.")),
-      failures_(metrics.counter("nebula_billing_commit_failures_total", "Failed attempts to commit usage records.")),
-      duplicates_(metrics.counter("nebula_billing_duplicates_total", "Records whose id was recorded before.")),
-      lost_(metrics.counter("nebula_billing_records_lost_total", "Records given up; their charge was returned.")),
+      commit_seconds_(
+          metrics.histogram("nebula_billing_commit_seconds", "Time of one transaction of usage records.")),
+      failures_(metrics.counter("nebula_billing_commit_failures_total",
+                                "Failed attempts to commit usage records.")),
+      duplicates_(
+          metrics.counter("nebula_billing_duplicates_total", "Records whose id was recorded before.")),
+      lost_(metrics.counter("nebula_billing_records_lost_total",
+                            "Records given up; their charge was returned.")),
       estimated_(metrics.counter("nebula_billing_estimated_total", "Records whose tokens were estimated.")),
-      written_off_(metrics.counter("nebula_billing_written_off_nanos_total", "Price that no balance covered.")),
+      written_off_(
+          metrics.counter("nebula_billing_written_off_nanos_total", "Price that no balance covered.")),
       charged_(metrics.counter("nebula_billing_charged_nanos_total", "Committed charges.")) {
     for (std::size_t i = 0; i < records_.size(); ++i)
         records_[i] = &metrics.counter("nebula_billing_records_total", "Committed usage records.",
@@ -183,7 +190,8 @@ void Committer::commit(Entries& batch) {
 
 bool Committer::back_off(std::chrono::milliseconds& waited, std::chrono::milliseconds& pause) {
     std::unique_lock lock(mutex_);
-    auto limit = is_stopping_ ? std::min<std::chrono::milliseconds>(commit_retry_, stop_retry_max) : commit_retry_;
+    auto limit =
+        is_stopping_ ? std::min<std::chrono::milliseconds>(commit_retry_, stop_retry_max) : commit_retry_;
     if (waited >= limit) return false;
     pause = std::min<std::chrono::milliseconds>({pause * 2, 1'000ms, limit - waited});
     wake_.wait_for(lock, pause, [] { return false; });
@@ -191,8 +199,8 @@ bool Committer::back_off(std::chrono::milliseconds& waited, std::chrono::millise
     return true;
 }
 
-// Gives every account with charges one posting. An entry keeps its posting id through all attempts: that is how it is
-// recognised when a COMMIT failed and nobody knows whether it happened.
+// Gives every account with charges one posting. An entry keeps its posting id through all attempts: that is
+// how it is recognised when a COMMIT failed and nobody knows whether it happened.
 void Committer::plan(std::span<Entry* const> entries) {
     auto& postings = buffer_.postings;
     postings.clear();
@@ -277,6 +285,7 @@ bool Committer::settle_recorded(Entries& batch, Entries& later) {
         } else if (seen[entry->record.account].insert(entry->record.id).second) {
             rest.push_back(entry);
         } else {
+            entry->posting = {};  // the first one's, which can be committed only without this entry
             later.push_back(entry);
         }
     }
@@ -313,8 +322,7 @@ void Committer::isolate(Entries& batch) {
     }
     batch.swap(rest);
     if (successes > 0) {
-        if (!failed.empty())
-            give_up(failed, unrecorded(problem_), false);
+        if (!failed.empty()) give_up(failed, unrecorded(problem_), false);
     } else {
         batch.insert(batch.end(), failed.begin(), failed.end());
     }
@@ -341,7 +349,8 @@ void Committer::give_up(Entries& batch, const Error& why, bool is_in_doubt) {
 void Committer::review_unresolved() {
     std::vector<bool> is_there(unresolved_.size());
     auto look = [&](store::Tx& tx) -> Result<bool> {
-        for (std::size_t i = 0; i < unresolved_.size(); ++i) is_there[i] = posting_exists(tx, unresolved_[i].posting);
+        for (std::size_t i = 0; i < unresolved_.size(); ++i)
+            is_there[i] = posting_exists(tx, unresolved_[i].posting);
         return true;
     };
     try {

@@ -17,8 +17,9 @@
 
 namespace nebula::billing {
 
-/// Thread-safe. A record given to enqueue() ends in exactly one of three ways: it is in the database with its charge,
-/// it was there before (its charge comes back), or it failed for good (its charge comes back, the caller gets internal).
+/// Thread-safe. A record given to enqueue() ends in exactly one of three ways: it is in the database with its
+/// charge, it was there before (its charge comes back), or it failed for good (its charge comes back, the
+/// caller gets internal).
 class Committer {
    public:
     Committer(const BillingSettings& settings, store::Db& db, const Clock& clock, metrics::Registry& metrics);
@@ -27,8 +28,8 @@ class Committer {
     /// Commits what is queued, then joins.
     void stop();
 
-    /// False after stop(): nothing was taken. An awaited entry stays the caller's and must live until `done` is set;
-    /// else the committer deletes it.
+    /// False after stop(): nothing was taken. An awaited entry stays the caller's and must live until `done`
+    /// is set; else the committer deletes it.
     bool enqueue(Entry* entry);
     std::size_t queued() const { return static_cast<std::size_t>(depth_->load(std::memory_order_relaxed)); }
     bool is_full() const { return depth_->load(std::memory_order_relaxed) >= queue_max_; }
@@ -87,7 +88,8 @@ class Committer {
         std::vector<std::coroutine_handle<>> handles;
     };
     std::vector<Waiting> finished_;
-    /// Given up while it was not known whether they were committed: their money stays taken until that is known.
+    /// Given up while it was not known whether they were committed: their money stays taken until that is
+    /// known.
     struct Unresolved {
         AccountState* state;
         RequestId request;

@@ -29,10 +29,10 @@ constexpr Sql sql_by_key{"billing.posting_by_key",
                          " JOIN ledger_accounts d ON d.id = p.debit_account"
                          " WHERE p.idempotency_key = $1"};
 constexpr Sql sql_posting_exists{"billing.posting_exists", "SELECT 1 FROM postings WHERE id = $1"};
-constexpr Sql sql_insert_posting{
-    "billing.insert_posting",
-    "INSERT INTO postings (id, debit_account, credit_account, amount, kind, idempotency_key, note, created_at)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"};
+constexpr Sql sql_insert_posting{"billing.insert_posting",
+                                 "INSERT INTO postings (id, debit_account, credit_account, amount, kind, "
+                                 "idempotency_key, note, created_at)"
+                                 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"};
 constexpr Sql sql_insert_usage_posting{
     "billing.insert_usage_posting",
     "INSERT INTO postings (id, debit_account, credit_account, amount, kind, created_at)"
@@ -41,7 +41,8 @@ constexpr Sql sql_insert_usage_posting{
 constexpr Sql sql_insert_usage{
     "billing.insert_usage",
     "INSERT INTO usage_records (account_id, id, key_id, model, provider, input_tokens, cached_tokens,"
-    " output_tokens, price_input_per_m, price_output_per_m, price_cached_input_per_m, is_estimated, is_streamed,"
+    " output_tokens, price_input_per_m, price_output_per_m, price_cached_input_per_m, is_estimated, "
+    "is_streamed,"
     " outcome, status, started_at, latency_us, first_token_us, charge, written_off, posting_id)"
     " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)"
     " ON CONFLICT (account_id, id) DO NOTHING"};
@@ -70,10 +71,14 @@ Param text(std::string_view value) { return value; }
 
 const char* outcome_name(Outcome outcome) {
     switch (outcome) {
-        case Outcome::completed: return "completed";
-        case Outcome::client_left: return "client_left";
-        case Outcome::upstream_failed: return "upstream_failed";
-        case Outcome::cancelled: return "cancelled";
+        case Outcome::completed:
+            return "completed";
+        case Outcome::client_left:
+            return "client_left";
+        case Outcome::upstream_failed:
+            return "upstream_failed";
+        case Outcome::cancelled:
+            return "cancelled";
     }
     return "completed";
 }
@@ -115,10 +120,10 @@ Earlier earlier_grant(Tx& tx, const Grant& grant) {
 void insert_grant(Tx& tx, const LedgerIds& ledger, const Grant& grant, Time now) {
     bool is_back = grant.amount < Nanos{};
     Param key = grant.key.empty() ? Param(nullptr) : text(grant.key);
-    tx.exec(sql_insert_posting, {grant.posting.db(), is_back ? ledger.credits : ledger.grants,
-                                 is_back ? ledger.grants : ledger.credits,
-                                 is_back ? -grant.amount.value : grant.amount.value, text("grant"), key,
-                                 text(grant.note), to_micros(now)});
+    tx.exec(sql_insert_posting,
+            {grant.posting.db(), is_back ? ledger.credits : ledger.grants,
+             is_back ? ledger.grants : ledger.credits, is_back ? -grant.amount.value : grant.amount.value,
+             text("grant"), key, text(grant.note), to_micros(now)});
 }
 
 bool posting_exists(Tx& tx, PostingId posting) {
@@ -130,8 +135,8 @@ bool insert_batch(Tx& tx, std::span<Entry* const> entries, BatchBuffer& buffer, 
     values.clear();
     for (const UsagePosting& posting : buffer.postings) {
         CHECK(posting.state->credits_ledger != 0, "only granted money is ever charged");
-        values.insert(values.end(), {posting.id.db(), posting.state->credits_ledger, posting.state->revenue_ledger,
-                                     posting.amount.value, to_micros(now)});
+        values.insert(values.end(), {posting.id.db(), posting.state->credits_ledger,
+                                     posting.state->revenue_ledger, posting.amount.value, to_micros(now)});
     }
     if (!buffer.postings.empty()) tx.exec_many(sql_insert_usage_posting, 5, values);
 

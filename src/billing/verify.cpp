@@ -66,17 +66,19 @@ constexpr Rule rules[] = {
      "usage record belongs to no account"},
     {{"billing.verify_usage_postings",
       "SELECT u.id, u.charge, 0 FROM usage_records u LEFT JOIN postings p ON p.id = u.posting_id"
-      " LEFT JOIN ledger_accounts d ON d.id = p.debit_account LEFT JOIN ledger_accounts c ON c.id = p.credit_account"
+      " LEFT JOIN ledger_accounts d ON d.id = p.debit_account LEFT JOIN ledger_accounts c ON c.id = "
+      "p.credit_account"
       " WHERE u.posting_id IS NOT NULL AND (p.id IS NULL OR p.kind <> 'usage'"
       " OR d.account_id IS NULL OR d.account_id <> u.account_id OR d.kind <> 'customer_credits'"
       " OR c.kind <> 'revenue') LIMIT 101"},
      "usage record names a posting that is missing or not its account's"},
 };
 
-constexpr Sql sql_prices{"billing.verify_prices",
-                         "SELECT account_id, id, input_tokens, cached_tokens, output_tokens, price_input_per_m,"
-                         " price_output_per_m, price_cached_input_per_m, charge, written_off FROM usage_records"
-                         " WHERE account_id > $1 OR (account_id = $1 AND id > $2) ORDER BY account_id, id LIMIT $3"};
+constexpr Sql sql_prices{
+    "billing.verify_prices",
+    "SELECT account_id, id, input_tokens, cached_tokens, output_tokens, price_input_per_m,"
+    " price_output_per_m, price_cached_input_per_m, charge, written_off FROM usage_records"
+    " WHERE account_id > $1 OR (account_id = $1 AND id > $2) ORDER BY account_id, id LIMIT $3"};
 
 void add_problem(VerifyReport& report, std::string text) {
     if (report.problems.size() < problems_max)

@@ -24,6 +24,7 @@ void Window::add(std::int64_t second, std::int64_t amount) {
     auto added = static_cast<std::uint32_t>(std::min(amount, room));
     slot += added;
     sum_ += added;
+    if (added > 0) last_ = second;
 }
 
 void Window::give_back(std::int64_t first, std::int64_t last, std::int64_t amount) {

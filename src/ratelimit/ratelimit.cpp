@@ -34,7 +34,8 @@ struct Found {
     Bucket* bucket = nullptr;
 };
 
-/// The checks that limit anything, their shards locked in order (so two callers never wait for each other in a circle).
+/// The checks that limit anything, their shards locked in order (so two callers never wait for each other in
+/// a circle).
 class Locked {
    public:
     Locked(std::array<Shard, shard_count>& shards, const Check* checks, std::size_t count) : shards_(shards) {
@@ -46,7 +47,8 @@ class Locked {
         for (std::size_t i = 0; i < count_; ++i) order_[i] = shard_index(found_[i]);
         std::sort(order_.begin(), order_.begin() + static_cast<std::ptrdiff_t>(count_));
         locks_ = static_cast<std::size_t>(
-            std::unique(order_.begin(), order_.begin() + static_cast<std::ptrdiff_t>(count_)) - order_.begin());
+            std::unique(order_.begin(), order_.begin() + static_cast<std::ptrdiff_t>(count_)) -
+            order_.begin());
         for (std::size_t i = 0; i < locks_; ++i) shards_[order_[i]].mutex.lock();
     }
     Locked(const Locked&) = delete;
@@ -91,14 +93,18 @@ void LimitSettings::describe(settings::Visitor& v) {
     auto limit = [&v](std::string_view name, std::string_view help, std::int64_t& value) {
         v.field({.name = name, .help = help, .max = 1'000'000'000}, value);
     };
-    limit("key_rpm", "Requests per minute of one API key that has no limit of its own; 0 = no limit.", key_rpm);
+    limit("key_rpm", "Requests per minute of one API key that has no limit of its own; 0 = no limit.",
+          key_rpm);
     limit("key_tpm", "Tokens per minute of one API key that has no limit of its own; 0 = no limit.", key_tpm);
-    limit("account_rpm", "Requests per minute of all keys of an account together; 0 = no limit.", account_rpm);
+    limit("account_rpm", "Requests per minute of all keys of an account together; 0 = no limit.",
+          account_rpm);
     limit("account_tpm", "Tokens per minute of all keys of an account together; 0 = no limit.", account_tpm);
     limit("ip_rpm", "Requests per minute from one IP address (IPv6: one /64 network); 0 = no limit.", ip_rpm);
-    v.field({.name = "shadow",
-             .help = "Count what the limits would refuse (nebula_ratelimit_shadow_refused_total), refuse nothing."},
-            shadow);
+    v.field(
+        {.name = "shadow",
+         .help =
+             "Count what the limits would refuse (nebula_ratelimit_shadow_refused_total), refuse nothing."},
+        shadow);
 }
 
 struct RateLimiter::Impl {
@@ -107,11 +113,13 @@ struct RateLimiter::Impl {
         metrics::Counter* tokens = nullptr;
     };
 
-    Impl(const LimitSettings& settings, const Clock& source, metrics::Registry& metrics, std::size_t buckets_max);
+    Impl(const LimitSettings& settings, const Clock& source, metrics::Registry& metrics,
+         std::size_t buckets_max);
     Bucket* bucket_for(Locked& locked, const Found& found, std::int64_t second);
     /// The whole answer before anything is taken; `admitted` tells whether everything fits.
     Standing judge(Locked& locked, std::int64_t tokens, std::int64_t now_ms) const;
-    void correct(const Check* checks, std::size_t count, std::int64_t tokens, const std::int64_t* taken_second);
+    void correct(const Check* checks, std::size_t count, std::int64_t tokens,
+                 const std::int64_t* taken_second);
 
     const Clock& clock;
     const bool shadow;
@@ -127,14 +135,17 @@ RateLimiter::Impl::Impl(const LimitSettings& settings, const Clock& source, metr
                         std::size_t buckets_max)
     : clock(source),
       shadow(settings.shadow),
-      admitted(metrics.counter("nebula_ratelimit_admitted_total", "Requests that the rate limits let through.")),
+      admitted(
+          metrics.counter("nebula_ratelimit_admitted_total", "Requests that the rate limits let through.")),
       untracked(metrics.counter("nebula_ratelimit_untracked_total",
                                 "Subjects let through uncounted because every bucket was in use.")) {
     for (Shard& shard : shards) shard.set_max(std::max<std::size_t>(1, buckets_max / shard_count));
     const char* name = shadow ? "nebula_ratelimit_shadow_refused_total" : "nebula_ratelimit_refused_total";
-    const char* help = shadow ? "Requests that the rate limits would have refused." : "Requests refused by a rate limit.";
+    const char* help =
+        shadow ? "Requests that the rate limits would have refused." : "Requests refused by a rate limit.";
     for (std::size_t kind = 0; kind < kind_names.size(); ++kind) {
-        refused[kind].requests = &metrics.counter(name, help, {{"scope", kind_names[kind]}, {"by", "requests"}});
+        refused[kind].requests =
+            &metrics.counter(name, help, {{"scope", kind_names[kind]}, {"by", "requests"}});
         refused[kind].tokens = &metrics.counter(name, help, {{"scope", kind_names[kind]}, {"by", "tokens"}});
     }
     metrics.gauge_callback("nebula_ratelimit_buckets", "Subjects with a bucket.",
@@ -192,7 +203,7 @@ void tighten(std::int64_t limit, const Window& window, std::int64_t now_ms, std:
     if (standing_limit >= 0 && remaining <= left) return;
     standing_limit = limit;
     remaining = left;
-    reset_ms = window.ms_until_at_most(0, now_ms);
+    reset_ms = window.ms_until_empty(now_ms);
 }
 
 }  // namespace

@@ -46,7 +46,7 @@ TEST_F(RateLimit, RefusesAboveTheLimitAndSaysWhenToComeBack) {
     EXPECT_FALSE(refused.admitted);
     EXPECT_STREQ(refused.scope, "key");
     EXPECT_FALSE(refused.tokens);
-    EXPECT_EQ(refused.retry_after_ms, 51'000);  // the first use leaves
+    EXPECT_EQ(refused.retry_after_ms, 51'000);     // the first use leaves
     EXPECT_EQ(refused.reset_requests_ms, 61'000);  // the last use leaves
     EXPECT_TRUE(text_has("nebula_ratelimit_refused_total{scope=\"key\",by=\"requests\"} 1"));
 
@@ -80,7 +80,8 @@ TEST_F(RateLimit, WaitsForEnoughTokensToExpire) {
 
 // A refused request must not eat the limits of the subjects that would have let it through.
 TEST_F(RateLimit, TakesFromEverySubjectOrFromNone) {
-    Check checks[] = {key(5, 0), {{Kind::account, 7}, {.rpm = 1, .tpm = 0}}, {{Kind::ip, 7}, {.rpm = 9, .tpm = 0}}};
+    Check checks[] = {
+        key(5, 0), {{Kind::account, 7}, {.rpm = 1, .tpm = 0}}, {{Kind::ip, 7}, {.rpm = 9, .tpm = 0}}};
     EXPECT_TRUE(limiter.take(checks, 3, 0).admitted);
     for (int i = 0; i < 3; ++i) {
         Standing refused = limiter.take(checks, 3, 0);
@@ -112,8 +113,8 @@ TEST_F(RateLimit, ShadowModeCountsAndRefusesNothing) {
     EXPECT_TRUE(text_has("nebula_ratelimit_refused_total{scope=\"key\",by=\"requests\"} 0"));
 }
 
-// Estimates hold back more than a request uses; what it did not use must be free again at once, and what it used
-// beyond must count.
+// Estimates hold back more than a request uses; what it did not use must be free again at once, and what it
+// used beyond must count.
 TEST_F(RateLimit, CorrectionsGiveBackAndAdd) {
     Check check = key(0, 100);
     Ticks taken = clock.ticks();
@@ -204,8 +205,8 @@ TEST(RateLimitBound, KeepsEveryCountThroughReclaiming) {
     }
 }
 
-// The promise itself: over random arrivals no real minute sees more than the limit, and a client that pushes gets at
-// least 95 % of it.
+// The promise itself: over random arrivals no real minute sees more than the limit, and a client that pushes
+// gets at least 95 % of it.
 TEST(RateLimitProperty, NoMinuteExceedsTheLimitAndExcessDemandGetsIt) {
     for (unsigned seed = 1; seed <= 20; ++seed) {
         FakeClock clock;
@@ -230,7 +231,9 @@ TEST(RateLimitProperty, NoMinuteExceedsTheLimitAndExcessDemandGetsIt) {
             if (random() % 500 == 0) gap += 3'000'000;  // bursts and pauses
             clock.advance(std::chrono::microseconds(gap));
             now_us += gap;
-            std::int64_t amount = by_tokens ? 1 + static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(tpm / 50)) : 1;
+            std::int64_t amount =
+                by_tokens ? 1 + static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(tpm / 50))
+                          : 1;
             if (!limiter.take(&check, 1, by_tokens ? amount : 5).admitted) continue;
             minute.push_back({now_us, amount});
             in_minute += amount;

@@ -18,7 +18,8 @@ inline std::uint64_t hash_subject(Subject subject) {
     return x ^ (x >> 31);
 }
 
-/// Open addressing with linear probing; deleting shifts back, so there are no tombstones. Every call under `mutex`.
+/// Open addressing with linear probing; deleting shifts back, so there are no tombstones. Every call under
+/// `mutex`.
 class alignas(64) Shard {
    public:
     std::mutex mutex;
@@ -26,7 +27,8 @@ class alignas(64) Shard {
     void set_max(std::size_t buckets) { buckets_max_ = buckets; }
     /// Advanced to now; null when it is unknown.
     Bucket* find(Subject subject, std::uint64_t hash, std::int64_t now_second);
-    /// Null when the shard is full of buckets used within the last minute. Earlier pointers of this second stay valid.
+    /// Null when the shard is full of buckets used within the last minute. Earlier pointers of this second
+    /// stay valid.
     Bucket* find_or_add(Subject subject, std::uint64_t hash, std::int64_t now_second);
     std::size_t size() const { return used_; }
 
