@@ -142,7 +142,8 @@ TEST_F(ConnectionTest, EndsWaitsWhenCancelled) {
     auto write_wait = [](Connection* on, Io* out) -> Async<void> {
         std::string much(1 << 20, 'x');
         iovec piece{much.data(), much.size()};
-        *out = co_await on->write_all({&piece, 1});
+        std::span<const iovec> pieces(&piece, 1);
+        *out = co_await on->write_all(pieces);
     };
     group.spawn(thread, read_wait(connection.get(), &reader));
     group.spawn(thread, write_wait(connection.get(), &writer));
@@ -239,7 +240,8 @@ TEST_F(ConnectionTest, SurvivesWritingToAPeerThatLeft) {
     auto work = [](Connection* on) -> Async<Io> {
         std::string text(100, 'x');
         iovec piece{text.data(), text.size()};
-        co_return co_await on->write_all({&piece, 1});
+        std::span<const iovec> pieces(&piece, 1);
+        co_return co_await on->write_all(pieces);
     };
     EXPECT_EQ(sync_wait(run_on(thread, work(connection.get()))), Io::failed);
 }
