@@ -282,6 +282,8 @@ Async<Result<void>> HttpExchange::respond(int status, std::string_view content_t
 Async<Result<void>> HttpExchange::respond_error(Error error) {
     int retry_after_ms = error.retry_after_ms;
     Response response = match_.dialect(error, id_);
+    // To a dialect a timeout is the provider's; here it was the client whose body did not come.
+    if (error.code == Code::timeout && body_ == Body::broken) response.status = 408;
     bool has_retry_after = std::ranges::any_of(response.headers, [](const auto& h) { return h.first == "retry-after"; });
     if (retry_after_ms > 0 && !has_retry_after)
         add_header("retry-after", std::to_string((retry_after_ms + 999) / 1000));

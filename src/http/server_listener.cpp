@@ -58,6 +58,20 @@ int open_listener(const addrinfo& address) {
     return -1;
 }
 
+// With SO_REUSEPORT alone, a second server of the same user would share the port unnoticed and take half the connections.
+// A socket without it gets the address only when nobody listens there.
+bool is_free(const addrinfo& address) {
+    int fd = ::socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return false;
+    int on = 1;
+    ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    bool bound = ::bind(fd, address.ai_addr, address.ai_addrlen) == 0;
+    int problem = errno;
+    ::close(fd);
+    errno = problem;
+    return bound;
+}
+
 }  // namespace
 
 Result<int> bind_listener(const std::string& listen, std::uint16_t port) {
@@ -77,7 +91,8 @@ Result<int> bind_listener(const std::string& listen, std::uint16_t port) {
     int problem = ::getaddrinfo(host.empty() ? nullptr : host.c_str(), service.c_str(), &hints, &found);
     if (problem != 0) return cannot_listen(listen, ::gai_strerror(problem));
     std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owned(found, &::freeaddrinfo);
-    int fd = open_listener(*found);
+    bool is_first = port == 0;
+    int fd = is_first && !is_free(*found) ? -1 : open_listener(*found);
     if (fd < 0) return cannot_listen(listen, std::strerror(errno));
     return fd;
 }
@@ -165,7 +180,10 @@ void Listener::take(int fd, std::string remote_ip) {
         }
     }
     state.counted.connections.add(1);
-    state.sessions.spawn(server_.thread, serve_connection(&server_, fd, std::move(remote_ip), accepted));
+    if (state.sessions.spawn(server_.thread, serve_connection(&server_, fd, std::move(remote_ip), accepted))) return;
+    state.connections.fetch_sub(1, std::memory_order_relaxed);
+    state.counted.connections.add(-1);
+    ::close(fd);
 }
 
 }  // namespace nebula::http
