@@ -4,6 +4,7 @@
 // module resumes a coroutine on the I/O thread where it was suspended.
 
 #include <coroutine>
+#include <cstddef>
 #include <exception>
 #include <optional>
 #include <semaphore>
@@ -17,7 +18,15 @@ class Async;
 
 namespace detail {
 
+/// Memory of coroutine frames, kept in free lists per thread: a request makes a dozen frames, many beyond what malloc
+/// serves from its own thread cache. Bounded per size; frames freed on another thread go to that thread's lists.
+void* allocate_frame(std::size_t bytes);
+void free_frame(void* frame, std::size_t bytes) noexcept;
+
 struct AsyncPromiseBase {
+    static void* operator new(std::size_t bytes) { return allocate_frame(bytes); }
+    static void operator delete(void* frame, std::size_t bytes) noexcept { free_frame(frame, bytes); }
+
     std::coroutine_handle<> continuation = std::noop_coroutine();
     std::exception_ptr exception;
 

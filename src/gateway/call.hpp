@@ -55,6 +55,7 @@ struct Call {
     ratelimit::Check checks[4];
     std::size_t check_count = 0;
     std::int64_t rate_tokens = 0;  // taken from the token limits so far
+    Ticks rate_taken_at{};
 
     // Known after forwarding.
     const catalog::Provider* provider = nullptr;  // the one that answers

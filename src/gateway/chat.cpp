@@ -64,8 +64,7 @@ Async<Result<void>> Chat::settle(Call& call, billing::Outcome outcome) {
     metrics.output_tokens.add(static_cast<std::uint64_t>(usage.output));
     if (call.first_token_us > 0) metrics.first_token.observe_us(call.first_token_us);
     if (!call.key) co_return Result<void>();
-    if (call.check_count > 0)
-        services_.limiter.correct(call.checks, call.check_count, usage.input + usage.output - call.rate_tokens);
+    correct_rate(call, usage.input + usage.output);
 
     auto took = services_.clock.ticks() - call.exchange.started();
     billing::UsageRecord record;

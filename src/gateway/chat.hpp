@@ -28,6 +28,8 @@ class Chat {
     // Steps 2 to 5: chat_admit.cpp
     Async<Result<void>> admit(Call& call);
     Result<void> take_rate(Call& call);
+    /// Replaces the estimate that take_rate() took by what was used.
+    void correct_rate(Call& call, std::int64_t used);
     Async<Result<void>> take_hold(Call& call);
     Result<void> check_ip(http::Exchange& exchange);
 

@@ -46,7 +46,9 @@ Error rate_error(const ratelimit::Standing& standing) {
     std::string unit = standing.tokens ? "tokens" : "requests";
     return {.code = Code::rate_limited,
             .message = "rate limit reached for this " + std::string(standing.scope) + " on " + unit +
-                       " per minute; try again in " + duration_text(standing.retry_after_ms),
+                       " per minute; " +
+                       (standing.retry_after_ms > 0 ? "try again in " + duration_text(standing.retry_after_ms)
+                                                    : "this request alone exceeds it"),
             .param = unit,
             .retry_after_ms = static_cast<int>(std::min<std::int64_t>(standing.retry_after_ms, 3'600'000))};
 }
@@ -126,12 +128,19 @@ Result<void> Chat::take_rate(Call& call) {
 
     // What the client asks for explicitly counts in advance; the rest is corrected when the usage is known.
     call.rate_tokens = call.likely_prompt() + call.request.asked_output().value_or(0) * call.request.n;
+    call.rate_taken_at = services_.clock.ticks();
     auto standing = services_.limiter.take(call.checks, call.check_count, call.rate_tokens);
     add_rate_headers(call.exchange, standing);
+    if (!standing.taken) call.check_count = 0;  // then there is nothing to correct
     if (standing.admitted) return {};
-    call.check_count = 0;  // nothing was taken, so there is nothing to correct
     rate_limited_.add();
     return fail(rate_error(standing));
+}
+
+void Chat::correct_rate(Call& call, std::int64_t used) {
+    if (call.check_count == 0) return;
+    services_.limiter.correct(call.checks, call.check_count, used - call.rate_tokens, call.rate_taken_at);
+    call.rate_tokens = used;
 }
 
 Async<Result<void>> Chat::take_hold(Call& call) {

@@ -72,7 +72,7 @@ Async<void> Chat::forward(Call& call) {
     }
     call.metrics->upstream_failed.add();
     // The token estimate is given back; the request itself stays counted.
-    if (call.check_count > 0) services_.limiter.correct(call.checks, call.check_count, -call.rate_tokens);
+    correct_rate(call, 0);
     LOG_WARN("no provider answered", {"request", call.exchange.id().text()}, {"model", call.model->id},
              {"code", code_name(call.error.code)}, {"detail", call.error.detail},
              {"upstream_status", call.error.upstream_status});
@@ -198,7 +198,7 @@ Async<Chat::Attempt> Chat::answer_refusal(Call& call, http::ClientResponse& upst
     std::string type(upstream.header("content-type").value_or("application/json"));
     auto body = co_await upstream.read_all(refusal_bytes_max);
     Completion refusal = body ? read_chunk(*body, call.bounds) : Completion{};
-    if (call.check_count > 0) services_.limiter.correct(call.checks, call.check_count, -call.rate_tokens);
+    correct_rate(call, 0);
     call.metrics->refused.add();
     if (refusal.kind == Completion::Kind::error) {
         co_await call.exchange.respond(status, type, *body);

@@ -12,9 +12,30 @@ namespace {
 namespace ondemand = simdjson::ondemand;
 
 constexpr std::size_t model_bytes_max = 256;
+// No sane request comes near it, and a provider whose parser recurses would fail everybody at some depth.
+constexpr std::int64_t depth_max = 256;
 
 std::unexpected<Error> bad(std::string message, std::string param = {}) {
     return fail(Code::invalid_request, std::move(message), std::move(param));
+}
+
+bool is_too_deep(std::string_view body) {
+    // Nothing is deeper than it has brackets: for nearly all requests counting them is enough, and that is fast.
+    auto brackets = std::ranges::count(body, '[') + std::ranges::count(body, '{');
+    if (brackets <= depth_max) return false;
+    std::int64_t depth = 0;
+    for (std::size_t at = 0; at < body.size(); ++at) {
+        char c = body[at];
+        if (c == '[' || c == '{') {
+            if (++depth > depth_max) return true;
+        } else if (c == ']' || c == '}') {
+            --depth;
+        } else if (c == '"') {
+            while (++at < body.size() && body[at] != '"')
+                if (body[at] == '\\') ++at;
+        }
+    }
+    return false;
 }
 
 // One pass over the outer object. Members we act upon may occur once: where they are repeated, we and the provider
@@ -28,6 +49,7 @@ class Reader {
         ondemand::document document;
         simdjson::padded_string_view padded(body_.data(), body_.size(), body_.size() + simdjson::SIMDJSON_PADDING);
         if (auto error = parser.iterate(padded).get(document)) return malformed(error);
+        if (is_too_deep(body_)) return bad("the request body is nested too deeply");
         ondemand::object object;
         if (document.get_object().get(object)) return bad("the request body must be a JSON object");
         request_.object_open = body_.find('{') + 1;
@@ -140,10 +162,18 @@ class Reader {
         if (auto error = array.raw_json().get(text)) return malformed(error);
         if (trim_json(text.substr(1)).starts_with(']')) return bad("'messages' must not be empty", name);
         request_.prompt_bytes += text.size();
-        request_.has_media = text.find("\"image_url\"") != std::string_view::npos ||
-                             text.find("\"input_audio\"") != std::string_view::npos ||
-                             text.find("\"file\"") != std::string_view::npos;
+        request_.has_media = has_media(text);
         return {};
+    }
+    // Media come as parts of a content array. Plain conversations have no second '[' outside their texts, so for them
+    // one scan decides.
+    static bool has_media(std::string_view messages) {
+        std::size_t parts = messages.find('[', 1);
+        if (parts == std::string_view::npos) return false;
+        std::string_view rest = messages.substr(parts);
+        for (std::string_view type : {"\"image_url\"", "\"input_audio\"", "\"file\""})
+            if (rest.find(type) != std::string_view::npos) return true;
+        return false;
     }
     static std::string_view trim_json(std::string_view text) {
         while (!text.empty() && static_cast<unsigned char>(text.front()) <= ' ') text.remove_prefix(1);

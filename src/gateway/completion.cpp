@@ -9,110 +9,201 @@
 namespace nebula::gateway {
 namespace {
 
-namespace dom = simdjson::dom;
+namespace ondemand = simdjson::ondemand;
+using simdjson::SUCCESS;
 
 // The parser wants padding behind the text; a copy of a small event is cheaper than proving that it has some.
-simdjson::simdjson_result<dom::element> parse(std::string_view text) {
-    thread_local dom::parser parser;
-    thread_local std::vector<char> scratch;
-    if (scratch.size() < text.size() + simdjson::SIMDJSON_PADDING)
-        scratch.resize(text.size() + simdjson::SIMDJSON_PADDING + 1024);
-    std::memcpy(scratch.data(), text.data(), text.size());
-    auto parsed = parser.parse(scratch.data(), text.size(), false);
-    // One huge answer must not pin its size in every thread for ever.
-    if (scratch.size() > 4 * 1024 * 1024 && text.size() < 64 * 1024) scratch = std::vector<char>(64 * 1024);
-    return parsed;
-}
+struct Scratch {
+    ondemand::parser parser;
+    std::vector<char> text;
+    ondemand::document document;
 
-bool read_count(dom::object usage, const char* name, std::int64_t max, std::int64_t& out, bool& refused) {
-    dom::element value;
-    if (usage[name].get(value) || value.is_null()) return false;
+    simdjson::error_code start(std::string_view json) {
+        if (text.size() < json.size() + simdjson::SIMDJSON_PADDING)
+            text.resize(json.size() + simdjson::SIMDJSON_PADDING + 1024);
+        std::memcpy(text.data(), json.data(), json.size());
+        return parser.iterate(text.data(), json.size(), text.size()).get(document);
+    }
+    // One huge answer must not pin its size in every thread for ever.
+    void trim() {
+        if (text.size() > 4 * 1024 * 1024) text = std::vector<char>(64 * 1024);
+    }
+};
+
+// Absent and null are the same; anything else must be a count within the bounds.
+void read_count(ondemand::value value, std::int64_t max, std::int64_t& out, bool& seen, bool& refused) {
+    bool is_null = false;
+    if (!value.is_null().get(is_null) && is_null) return;
     std::int64_t count = 0;
-    if (value.get(count) || count < 0 || count > max) {
+    if (value.get_int64().get(count) || count < 0 || count > max) {
         refused = true;
-        return false;
+        return;
     }
     out = count;
-    return true;
+    seen = true;
 }
 
-ReportedUsage read_usage(dom::object object, const UsageBounds& bounds) {
+ReportedUsage read_usage(ondemand::value value, const UsageBounds& bounds) {
     ReportedUsage report;
-    dom::element element;
-    if (object["usage"].get(element) || element.is_null()) return report;
-    dom::object usage;
-    bool refused = element.get(usage) != simdjson::SUCCESS;
-    if (!refused) {
-        bool has_input = read_count(usage, "prompt_tokens", bounds.input_max, report.usage.input, refused);
-        bool has_output = read_count(usage, "completion_tokens", bounds.output_max, report.usage.output, refused);
-        if (!has_input && !has_output && !refused) return report;
-        dom::object details;
-        if (!usage["prompt_tokens_details"].get(details))
-            read_count(details, "cached_tokens", bounds.input_max, report.usage.cached, refused);
-        // Some providers count cached tokens beside the prompt's; never discount more than the prompt.
-        report.usage.cached = std::min(report.usage.cached, report.usage.input);
+    bool is_null = false;
+    if (!value.is_null().get(is_null) && is_null) return report;
+    bool seen = false, refused = false, ignored = false;
+    ondemand::object usage;
+    if (value.get_object().get(usage)) {
+        refused = true;
+    } else {
+        for (auto field : usage) {
+            ondemand::field member;
+            if (std::move(field).get(member)) {
+                refused = true;
+                break;
+            }
+            auto key = member.key();
+            if (key == "prompt_tokens") {
+                read_count(member.value(), bounds.input_max, report.usage.input, seen, refused);
+            } else if (key == "completion_tokens") {
+                read_count(member.value(), bounds.output_max, report.usage.output, seen, refused);
+            } else if (key == "prompt_tokens_details") {
+                ondemand::value details = member.value(), cached;
+                ondemand::json_type type;
+                if (!details.type().get(type) && type == ondemand::json_type::object &&
+                    !details["cached_tokens"].get(cached))
+                    read_count(cached, bounds.input_max, report.usage.cached, ignored, refused);
+            }
+        }
     }
-    report.state = refused ? ReportedUsage::State::refused : ReportedUsage::State::good;
-    if (refused) report.usage = {};
+    if (refused) return {ReportedUsage::State::refused, {}};
+    if (!seen) return {};
+    // Some providers count cached tokens beside the prompt's; never discount more than the prompt.
+    report.usage.cached = std::min(report.usage.cached, report.usage.input);
+    report.state = ReportedUsage::State::good;
     return report;
 }
 
-std::size_t text_bytes(dom::object object, const char* name) {
+// Length of a string's raw form without quotes: what it is on the wire, which is all an estimate needs.
+std::size_t text_bytes(ondemand::value value) {
+    ondemand::json_type type;
+    if (value.type().get(type) || type != ondemand::json_type::string) return 0;
     std::string_view text;
-    return object[name].get(text) ? 0 : text.size();
+    return value.get_string().get(text) ? 0 : text.size();
+}
+
+simdjson::error_code read_call(ondemand::value value, std::size_t& bytes) {
+    ondemand::object call;
+    if (auto error = value.get_object().get(call)) return error;
+    for (auto field : call) {
+        ondemand::field member;
+        if (auto error = std::move(field).get(member)) return error;
+        auto key = member.key();
+        if (key == "name" || key == "arguments") bytes += text_bytes(member.value());
+        if (key == "function")
+            if (auto error = read_call(member.value(), bytes)) return error;
+    }
+    return SUCCESS;
+}
+
+bool is_of(ondemand::value& value, ondemand::json_type wanted) {
+    ondemand::json_type type;
+    return !value.type().get(type) && type == wanted;
 }
 
 // delta of a chunk or message of an answer.
-void read_content(dom::object part, Completion& out) {
+simdjson::error_code read_content(ondemand::value value, Completion& out) {
+    if (!is_of(value, ondemand::json_type::object)) return SUCCESS;
+    ondemand::object part;
+    if (auto error = value.get_object().get(part)) return error;
     std::size_t bytes = 0;
-    for (const char* name : {"content", "reasoning_content", "reasoning", "refusal"}) bytes += text_bytes(part, name);
-    dom::array calls;
-    if (!part["tool_calls"].get(calls)) {
-        for (dom::element call : calls) {
+    for (auto field : part) {
+        ondemand::field member;
+        if (auto error = std::move(field).get(member)) return error;
+        auto key = member.key();
+        ondemand::value content = member.value();
+        if (key == "content" || key == "reasoning_content" || key == "reasoning" || key == "refusal") {
+            bytes += text_bytes(content);
+        } else if (key == "tool_calls" && is_of(content, ondemand::json_type::array)) {
+            for (auto call : content.get_array()) {
+                ondemand::value one;
+                if (auto error = std::move(call).get(one)) return error;
+                out.has_content = true;
+                if (auto error = read_call(one, bytes)) return error;
+            }
+        } else if (key == "function_call" && is_of(content, ondemand::json_type::object)) {
+            if (auto error = read_call(content, bytes)) return error;
+        } else if (key == "audio" && is_of(content, ondemand::json_type::object)) {
             out.has_content = true;
-            dom::object function;
-            if (call["function"].get(function)) continue;
-            bytes += text_bytes(function, "name") + text_bytes(function, "arguments");
         }
     }
-    dom::object call;
-    if (!part["function_call"].get(call)) bytes += text_bytes(call, "name") + text_bytes(call, "arguments");
-    dom::object audio;
-    if (!part["audio"].get(audio)) out.has_content = true;
     out.content_bytes += bytes;
     if (bytes > 0) out.has_content = true;
+    return SUCCESS;
 }
 
-bool read_error(dom::object object, Completion& out) {
-    dom::element error;
-    if (object["error"].get(error) || error.is_null()) return false;
+simdjson::error_code read_choices(ondemand::value value, std::string_view part_name, Completion& out) {
+    ondemand::array choices;
+    if (auto error = value.get_array().get(choices)) return error;
+    for (auto element : choices) {
+        ondemand::value choice;
+        ondemand::object fields;
+        if (auto error = std::move(element).get(choice)) return error;
+        if (auto error = choice.get_object().get(fields)) return error;
+        out.has_choices = true;
+        for (auto field : fields) {
+            ondemand::field member;
+            if (auto error = std::move(field).get(member)) return error;
+            auto key = member.key();
+            ondemand::value inner = member.value();
+            if (key == part_name) {
+                if (auto error = read_content(inner, out)) return error;
+            } else if (key == "finish_reason" && is_of(inner, ondemand::json_type::string)) {
+                out.has_finish = true;
+            }
+        }
+    }
+    return SUCCESS;
+}
+
+void read_error(ondemand::value value, Completion& out) {
     out.kind = Completion::Kind::error;
     std::string_view message;
-    if (!error["message"].get(message) || !error.get(message)) out.error_message = message;
-    return true;
+    if (is_of(value, ondemand::json_type::string)) {
+        if (!value.get_string().get(message)) out.error_message = message;
+    } else if (is_of(value, ondemand::json_type::object)) {
+        if (!value["message"].get_string().get(message)) out.error_message = message;
+    }
 }
 
-Completion read(std::string_view text, const char* part_name, const UsageBounds& bounds) {
+// Malformed unless the whole text is one object with `choices`, or with an `error`.
+Completion read(std::string_view text, std::string_view part_name, const UsageBounds& bounds) {
+    thread_local Scratch scratch;
+    const Completion malformed;
     Completion out;
-    dom::object object;
-    if (parse(text).get(object)) return out;
-    if (read_error(object, out)) return out;
-    dom::array choices;
-    if (object["choices"].get(choices)) return out;
-    out.kind = Completion::Kind::chunk;
-    for (dom::element choice : choices) {
-        out.has_choices = true;
-        dom::object fields;
-        if (choice.get(fields)) {
-            out.kind = Completion::Kind::malformed;
-            return out;
+    ondemand::object object;
+    if (scratch.start(text) || scratch.document.get_object().get(object)) return malformed;
+    bool has_choices = false, has_error = false;
+    for (auto field : object) {
+        ondemand::field member;
+        if (std::move(field).get(member)) return malformed;
+        auto key = member.key();
+        ondemand::value value = member.value();
+        if (key == "error") {
+            bool is_null = false;
+            if (!value.is_null().get(is_null) && is_null) continue;
+            read_error(value, out);
+            has_error = true;
+            break;
         }
-        dom::object part;
-        if (!fields[part_name].get(part)) read_content(part, out);
-        std::string_view finish;
-        if (!fields["finish_reason"].get(finish)) out.has_finish = true;
+        if (key == "choices") {
+            if (read_choices(value, part_name, out)) return malformed;
+            has_choices = true;
+        } else if (key == "usage") {
+            out.usage = read_usage(value, bounds);
+        }
     }
-    out.usage = read_usage(object, bounds);
+    const char* more = nullptr;
+    if (has_error) return out;
+    if (!has_choices || !scratch.document.current_location().get(more)) return malformed;
+    scratch.trim();
+    out.kind = Completion::Kind::chunk;
     return out;
 }
 

@@ -73,9 +73,9 @@ class Relay {
 
     void take(std::string_view event, const Completion& chunk) {
         if (chunk.usage.state != ReportedUsage::State::absent) call_.usage = chunk.usage;
-        // The usage chunk was asked for by us, not by the client.
-        bool is_ours = !chunk.has_choices && chunk.usage.state != ReportedUsage::State::absent &&
-                       !call_.request.include_usage;
+        // The usage chunk was asked for by us, not by the client. Some providers send it empty.
+        bool has_usage = chunk.usage.state != ReportedUsage::State::absent || finished_;
+        bool is_ours = call_.key != nullptr && !call_.request.include_usage && !chunk.has_choices && has_usage;
         finished_ = finished_ || chunk.has_finish;
         if (chunk.has_content) {
             if (call_.content_events++ == 0) {
