@@ -69,9 +69,9 @@ governance = {governance}
 models_dir = "{dir}/models"
 [limits]
 key_rpm = 100000000
-key_tpm = 100000000000
+key_tpm = 1000000000
 account_rpm = 100000000
-account_tpm = 100000000000
+account_tpm = 1000000000
 [[provider]]
 name = "bench"
 kind = "openai"

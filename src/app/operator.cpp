@@ -102,8 +102,7 @@ Result<std::unique_ptr<Operator>> connect_operator(const AppSettings& settings) 
     }
     auto services = open_services(settings, std::chrono::milliseconds(5'000));
     if (!services) return fail(std::move(services.error()));
-    std::vector<runtime::ModelFile> no_files;
-    auto built = build_catalog(settings, no_files, (*services)->clock.now());
+    auto built = build_catalog(settings, runtime::find_model_files(settings.runtime), (*services)->clock.now());
     if (built.snapshot) (*services)->catalog.replace(built.snapshot);
     return std::make_unique<DirectOperator>(std::move(*services));
 }

@@ -154,7 +154,7 @@ catalog::Built build_catalog(const AppSettings& settings, const std::vector<runt
 }
 
 std::vector<std::string> check_catalog(const AppSettings& settings) {
-    return build_catalog(settings, {}, Time()).problems;
+    return build_catalog(settings, runtime::find_model_files(settings.runtime), Time()).problems;
 }
 
 }  // namespace nebula::app

@@ -173,7 +173,9 @@ class Program {
             for (const auto& problem : loaded.problems)
                 std::fprintf(stderr, "%s\n", app::problem_text(loaded, problem).c_str());
             auto describe = [&loaded](settings::Visitor& v) { loaded.settings.describe(v); };
-            std::fputs(settings::explain(describe).c_str(), stdout);
+            app::AppSettings defaults;
+            auto describe_defaults = [&defaults](settings::Visitor& v) { defaults.describe(v); };
+            std::fputs(settings::explain(describe, describe_defaults).c_str(), stdout);
             return loaded.problems.empty() ? 0 : 2;
         });
         leaf(*config, "check", "Report every mistake in the configuration.", [this] { return check_config(); });

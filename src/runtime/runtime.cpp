@@ -86,6 +86,15 @@ std::vector<ModelFile> Runtime::scan() {
 void Runtime::start() { impl_->supervisor.start(); }
 void Runtime::stop() { impl_->supervisor.stop(); }
 
+std::vector<ModelFile> find_model_files(const RuntimeSettings& settings) {
+    std::vector<ModelFile> files;
+    for (FoundFile& one : find_files(settings.models_dir)) {
+        one.file.context_length = served_context(settings.context, one.file.context_length);
+        files.push_back(std::move(one.file));
+    }
+    return files;
+}
+
 Async<Result<RunnerLease>> Runtime::acquire(std::string model_id, Ticks deadline) {
     auto waiter = std::make_shared<Waiter>();  // shared: the supervisor and this frame, whoever goes last
     waiter->deadline = deadline;

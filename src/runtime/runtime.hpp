@@ -45,6 +45,8 @@ struct ModelFile {
     std::int64_t context_length = 0;  // as served: never more than RuntimeSettings::context allows
     std::string architecture;
 };
+/// What scan() of a Runtime with these settings would find; for commands that start no runtime. Blocks.
+std::vector<ModelFile> find_model_files(const RuntimeSettings& settings);
 /// Reads the header's metadata. Error: invalid_request (not a GGUF file, damaged).
 Result<ModelFile> read_model_file(const std::string& path);
 
