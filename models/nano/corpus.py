@@ -358,7 +358,7 @@ def add_question(rng):
 
 def sample(rng):
     r = rng.random()
-    if r < 0.66:
+    if r < 0.63:
         return fact_question(rng)
     if r < 0.97:
         return off_topic_question(rng)

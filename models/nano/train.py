@@ -158,9 +158,8 @@ class Data:
                 ids += t[:head_len] + body
                 w += [0.0] * head_len + [1.0] * len(body)
             else:
-                if (
-                    role == "user" and rng.random() < 0.3
-                ):  # a wrong token now and then, against reading by rote
+                # A wrong token now and then, against reading by rote.
+                if role == "user" and rng.random() < 0.06:
                     k = rng.randrange(3, len(t)) if len(t) > 4 else 0
                     if k:
                         t[k] = rng.randrange(256, len(self.tok.tokens) - 3)
