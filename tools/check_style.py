@@ -15,7 +15,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CODE = (".cpp", ".hpp", ".mjs", ".py", ".cmake", ".sh", ".sql")
 CPP = (".cpp", ".hpp")
 TEXT = CODE + (".md", ".txt", ".toml", ".json", ".yaml", ".yml", "Makefile", "run")
-COLUMNS_MAX = {".cpp": 110, ".hpp": 110, ".mjs": 120, ".py": 120, ".cmake": 120, "CMakeLists.txt": 120, ".sh": 120}
+COLUMNS_MAX = {".cpp": 110, ".hpp": 110, ".mjs": 140, ".py": 120, ".cmake": 120, "CMakeLists.txt": 120, ".sh": 120}
 LINES_MAX = 1000
 ALLOW = "style: allow"
 OWN = "tools/check_style.py"
@@ -86,7 +86,8 @@ class Check:
         for number, line in enumerate(lines, 1):
             if ALLOW in line:
                 continue
-            if limit and len(line) > limit:
+            # A literal that stands for itself is not cut.
+            if limit and len(line) > limit and 'R"' not in line:
                 self.problem(path, number, f"{len(line)} columns; at most {limit}")
             if line.endswith((" ", "\t", "\r")) and not path.endswith(".md"):
                 self.problem(path, number, "white space at the end of the line")
@@ -105,7 +106,7 @@ class Check:
 
     def coroutines(self, path, text):
         code = blank_out(text)
-        # A coroutine lambda's captures die with the lambda, not with the coroutine. (A test's route outlives its calls.)
+        # A coroutine lambda's captures die with the lambda, not with the coroutine. (Routes of a test outlive calls.)
         for found in CAPTURING_LAMBDA.finditer(code) if in_product(path) else ():
             if "co_" in body_behind(code, found.end()):
                 self.problem(path, line_of(code, found.start()), "a coroutine lambda with captures: write a member "

@@ -122,7 +122,8 @@ Async<Result<void>> HttpExchange::send_continue() {
     if (status == Io::would_block || (status == Io::ok && sent.bytes < line.size())) {
         std::size_t done = status == Io::ok ? sent.bytes : 0;
         iovec left{const_cast<char*>(line.data()) + done, line.size() - done};
-        status = co_await write_rest({&left, 1});
+        std::span<iovec> rest(&left, 1);
+        status = co_await write_rest(rest);
     }
     if (status != Io::ok) co_return send_failed(status);
     co_return Result<void>();

@@ -48,7 +48,7 @@ bool eventually(Condition condition) {
     Ticks limit = SystemClock().ticks() + 10s;
     while (!condition()) {
         if (SystemClock().ticks() > limit) return false;
-        ::usleep(2'000);
+        ::usleep(2'000);  // style: allow: the condition is another process's
     }
     return true;
 }
