@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""House rules that a formatter cannot know: banned words with their replacements, sizes, coroutine traps.
+"""House rules that a formatter cannot know: banned words with their replacements, sizes, coroutine
+traps, dead links.
 
     tools/check_style.py [FILE …]      without files: everything that git knows or would add
 
@@ -18,7 +19,7 @@ TEXT = CODE + (".md", ".txt", ".toml", ".json", ".yaml", ".yml", "Makefile", "ru
 COLUMNS_MAX = {".cpp": 110, ".hpp": 110, ".mjs": 140, ".py": 120, ".cmake": 120, "CMakeLists.txt": 120, ".sh": 120}
 LINES_MAX = 1000
 ALLOW = "style: allow"
-OWN = "tools/check_style.py"
+OWN = ("tools/check_style.py", "tools/checks_test.py")
 # Data: corpora and generated locks are not written by the line.
 DATA = re.compile(r"(^|/)package-lock\.json$|^models/nano/.*\.(txt|json)$|^LICENSE$")
 
@@ -91,7 +92,7 @@ class Check:
                 self.problem(path, number, f"{len(line)} columns; at most {limit}")
             if line.endswith((" ", "\t", "\r")) and not path.endswith(".md"):
                 self.problem(path, number, "white space at the end of the line")
-            if path == OWN:
+            if path in OWN:
                 continue
             for pattern, where, instead in BANNED:
                 found = pattern.search(line)
@@ -103,6 +104,11 @@ class Check:
     def header(self, path, text):
         if not re.search(r"^#pragma once$", text, re.M):
             self.problem(path, 1, "a header begins with #pragma once")
+
+    def links(self, path, text):
+        for found in re.finditer(r"\]\(([^)\s#:]+)(?:#[^)]*)?\)", re.sub(r"`[^`\n]*`", "", text)):
+            if not os.path.exists(os.path.join(ROOT, os.path.dirname(path), found[1])):
+                self.problem(path, line_of(text, text.find(found[0])), f"links to {found[1]}, which does not exist")
 
     def coroutines(self, path, text):
         code = blank_out(text)
@@ -127,6 +133,8 @@ class Check:
         self.lines(path, text)
         if path.endswith(".hpp"):
             self.header(path, text)
+        if path.endswith(".md"):
+            self.links(path, text)
         if path.endswith(CPP):
             self.coroutines(path, text)
 
