@@ -243,15 +243,12 @@ test('chat asks once and streams the answer', async () => {
 
 test('a listener that is taken ends the start with a sentence', async () => {
   const s = await stage();
+  const other = await Nebula.start({ start: false, upstream: s.fake, http: { listen: s.server.listens.api } });
   try {
-    const other = await Nebula.start({
-      start: false,
-      upstream: s.fake,
-      http: { listen: s.server.listens.api },
-    });
-    await assert.rejects(other.launch(), (e) => e.message.includes(s.server.listens.api));
-    await other.remove();
+    await assert.rejects(other.launch(), (e) => e.message.includes(`cannot listen on ${s.server.listens.api}`));
+    assert.equal(other.exit.code, 1);
   } finally {
+    await other.remove();
     await s.close();
   }
 });

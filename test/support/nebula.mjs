@@ -123,7 +123,9 @@ export class Nebula {
   }
 
   get env() {
-    return { ...process.env, NEBULA_DATA_DIR: path.join(this.dir, 'data'), ...this.options.env };
+    // A program elsewhere does not find the runner beside itself.
+    const elsewhere = process.env.NEBULA_BIN ? { NEBULA_RUNNER_DIR: path.join(repository, 'runtime/runner') } : {};
+    return { ...process.env, ...elsewhere, NEBULA_DATA_DIR: path.join(this.dir, 'data'), ...this.options.env };
   }
 
   async launch({ within_ms = 20000 } = {}) {
