@@ -4,7 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case ${1:-} in
-all) mapfile -t files < <(find src bench -name node_modules -prune -o -name '*.cpp' ! -name '*test.cpp' -print | sort) ;;
+all)
+    mapfile -t files < <(find src bench -name node_modules -prune -o \
+        -name '*.cpp' ! -name '*test.cpp' -print | sort) ;;
 changed)
     base=$(git merge-base HEAD '@{upstream}' 2>/dev/null || git rev-parse -q --verify HEAD~1 || git rev-parse HEAD)
     mapfile -t files < <({ git diff --name-only --diff-filter=d "$base" -- 'src/*.cpp' 'bench/*.cpp'
