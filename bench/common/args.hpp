@@ -18,7 +18,7 @@ struct UsageError : std::runtime_error {
 /// error and not a silently different measurement. Every getter throws UsageError for a missing or malformed
 /// value.
 class Args {
- public:
+   public:
     Args(int argc, const char* const* argv);
 
     /// True when the bare flag is present.
@@ -31,7 +31,7 @@ class Args {
     double decimal(std::string_view name, double fallback);
     void finish() const;
 
- private:
+   private:
     struct Word {
         std::string text;
         bool used = false;

@@ -9,7 +9,7 @@ namespace nebula::bench {
 /// Counts nanosecond values in log-linear buckets: 64 per power of two, so a reported quantile is at most 1.6
 /// % above the true one. Values from 0 to 2^63. Not thread safe.
 class Histogram {
- public:
+   public:
     void add(std::uint64_t nanoseconds);
     std::uint64_t count() const { return count_; }
     std::uint64_t max() const { return max_; }
@@ -17,7 +17,7 @@ class Histogram {
     /// was counted.
     std::uint64_t quantile(double share) const;
 
- private:
+   private:
     static constexpr unsigned sub_bits = 6;
     static constexpr std::size_t bucket_count = (64 - sub_bits + 1) << sub_bits;
     static std::size_t bucket_of(std::uint64_t value);

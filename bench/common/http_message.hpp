@@ -20,7 +20,7 @@ struct MessageHead {
 
 /// Reads one message at a time from bytes that arrive in pieces of any size.
 class MessageReader {
- public:
+   public:
     enum class Kind { request, response };
     enum class State { head, body, done, failed };
 
@@ -43,7 +43,7 @@ class MessageReader {
     /// True until the first byte of a message has been seen.
     bool is_fresh() const { return state_ == State::head && buffer_.empty(); }
 
- private:
+   private:
     enum class Chunk { size, data, data_end, last_line };
     std::size_t read_head(std::string_view input);
     std::size_t read_line(std::string_view input, bool& complete);

@@ -13,7 +13,7 @@ namespace nebula::bench {
 
 /// Owns a file descriptor.
 class Fd {
- public:
+   public:
     Fd() = default;
     explicit Fd(int fd) : fd_(fd) {}
     Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
@@ -31,7 +31,7 @@ class Fd {
         if (fd_ >= 0) ::close(std::exchange(fd_, -1));
     }
 
- private:
+   private:
     int fd_ = -1;
 };
 

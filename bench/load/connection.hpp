@@ -21,7 +21,7 @@ enum class Progress {
 };
 
 class ClientConnection {
- public:
+   public:
     /// Starts connecting; false when nobody listens. `tag` comes back with the events of `epoll`.
     bool open(int epoll, std::uint16_t port, std::uint64_t tag);
     /// Also gives up what is under way.
@@ -48,7 +48,7 @@ class ClientConnection {
     std::int64_t first_event_ns() const { return first_event_ns_; }
     const std::string& failure() const { return failure_; }
 
- private:
+   private:
     Progress send_rest();
     Progress take(std::string_view bytes, std::int64_t now, Results& results);
     Progress finish(Results& results);

@@ -7,7 +7,7 @@ namespace {
 
 /// Writes an object member by member. Names and texts are our own and need no escaping.
 class JsonObject {
- public:
+   public:
     JsonObject& raw(std::string_view name, std::string_view value) {
         text_ += text_.size() > 1 ? ",\"" : "\"";
         text_.append(name).append("\":").append(value);
@@ -26,7 +26,7 @@ class JsonObject {
     }
     std::string done() const { return text_ + "}"; }
 
- private:
+   private:
     std::string text_ = "{";
 };
 

@@ -16,11 +16,11 @@ namespace nebula::bench {
 /// Runs one measurement on the calling thread. `announce` is told "start" and "stop" at the borders of the
 /// measured time, so that whoever watches the proxy can read its counters at the same moments.
 class LoadRunner {
- public:
+   public:
     LoadRunner(LoadOptions options, std::function<void(const char*)> announce);
     Results run();
 
- private:
+   private:
     void run_timed();
     void run_idle();
     /// One request on each connection, at most a few hundred under way at a time. Returns how many were

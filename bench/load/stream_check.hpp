@@ -14,7 +14,7 @@ namespace nebula::bench {
 /// for, [DONE]. Comments are passed over. An event whose JSON was written anew is recognized but counted as
 /// altered.
 class StreamCheck {
- public:
+   public:
     void start(const RequestShape& shape);
     /// `now_ns` is when the bytes were read.
     void feed(std::string_view bytes, std::int64_t now_ns, Results& results);
@@ -23,7 +23,7 @@ class StreamCheck {
     std::uint32_t content_events() const { return next_number_; }
     bool has_begun() const { return stage_ != Stage::role; }
 
- private:
+   private:
     enum class Stage { role, content, finish, usage, done, ended };
     void take_event(std::string_view event, std::int64_t now_ns, Results& results);
     void take_content(std::string_view event, Stamp stamp, std::int64_t now_ns, Results& results);

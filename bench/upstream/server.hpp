@@ -37,13 +37,13 @@ struct UpstreamStats {
 /// Serves POST .../chat/completions (JSON and SSE), GET .../models and GET /stats on 127.0.0.1, keep-alive.
 /// A stream holds `max_tokens` content events; the first one comes after a random part of the interval.
 class UpstreamServer {
- public:
+   public:
     explicit UpstreamServer(UpstreamOptions options);
     std::uint16_t port() const { return port_; }
     /// Serves until stop_requested(). Throws std::system_error when the system refuses what it needs.
     void run();
 
- private:
+   private:
     struct Connection {
         Fd fd;
         MessageReader reader{MessageReader::Kind::request};

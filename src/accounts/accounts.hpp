@@ -1,5 +1,6 @@
 #pragma once
-// Who may call: users, accounts and API keys. The full identity model (teams, sessions, scopes) builds on these tables.
+// Who may call: users, accounts and API keys. The full identity model (teams, sessions, scopes) builds on
+// these tables.
 
 #include <cstdint>
 #include <memory>
@@ -56,22 +57,24 @@ struct NewKey {
     Secret text;  // shown once
 };
 
-/// "sk-neb-" + 40 characters base62 (238 bits) + 6 characters base62 of CRC-32, so that a mistyped key costs no lookup.
+/// "sk-neb-" + 40 characters base62 (238 bits) + 6 characters base62 of CRC-32, so that a mistyped key costs
+/// no lookup.
 Secret make_key_text();
 /// Form and checksum only.
 bool is_well_formed_key(std::string_view text);
 
-/// Thread-safe. Blocking methods are for start-up, command line and tests; the Async ones run SQL on database threads.
+/// Thread-safe. Blocking methods are for start-up, command line and tests; the Async ones run SQL on database
+/// threads.
 class Accounts {
    public:
     Accounts(store::Db& db, const Clock& clock, metrics::Registry& metrics);
     ~Accounts();
 
-    /// The hot path: known keys are answered from memory, without a lock held across anything slow. Null = ask
-    /// authenticate(). Revoked keys are not in the cache. Bounded at 1 million keys.
+    /// The hot path: known keys are answered from memory, without a lock held across anything slow. Null =
+    /// ask authenticate(). Revoked keys are not in the cache. Bounded at 1 million keys.
     std::shared_ptr<const Key> find_cached(const Sha256& key_hash) const;
-    /// `token` as sent. Error: unauthenticated (missing, malformed, unknown, revoked: one answer). Unknown but
-    /// well-formed tokens are remembered for 10 s (bounded at 10,000), so guessing costs no SQL.
+    /// `token` as sent. Error: unauthenticated (missing, malformed, unknown, revoked: one answer). Unknown
+    /// but well-formed tokens are remembered for 10 s (bounded at 10,000), so guessing costs no SQL.
     Async<Result<std::shared_ptr<const Key>>> authenticate(std::string token);
 
     // Names: 1–100 characters without control characters; account names and e-mails are unique → conflict.
@@ -80,7 +83,8 @@ class Accounts {
     Async<Result<Account>> account(std::string id_or_name);
     Async<Result<NewKey>> create_key(AccountId account, std::string name, RateLimits limits);
     Async<Result<std::vector<Key>>> list_keys(std::optional<AccountId> account);
-    /// By id ("key_…"). Effective at once on this node. Not found → not_found; already revoked → the key, unchanged.
+    /// By id ("key_…"). Effective at once on this node. Not found → not_found; already revoked → the key,
+    /// unchanged.
     Async<Result<Key>> revoke_key(std::string id);
     /// Password: at least 10 characters; stored as Argon2id.
     Async<Result<User>> create_user(std::string email, Secret password, Role role);

@@ -23,7 +23,8 @@ struct ServeOptions {
 /// Runs until SIGTERM or SIGINT; SIGHUP reloads. Prints listeners and "ready" on standard output. Exit code.
 int serve(Loaded loaded, ServeOptions options);
 
-/// Operations of an operator, on the running server if there is one for this database, else directly on the database.
+/// Operations of an operator, on the running server if there is one for this database, else directly on the
+/// database.
 class Operator {
    public:
     virtual ~Operator() = default;

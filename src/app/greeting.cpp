@@ -16,8 +16,8 @@ struct Answer {
     json::value body;
 };
 
-Async<Result<Answer>> post(http::Client& client, IoThread& thread, std::string url, std::string path, std::string key,
-                           std::string body) {
+Async<Result<Answer>> post(http::Client& client, IoThread& thread, std::string url, std::string path,
+                           std::string key, std::string body) {
     co_await resume_on(thread);
     auto parsed = http::parse_url(url);
     if (!parsed) co_return fail(std::move(parsed.error()));
@@ -37,9 +37,10 @@ Async<Result<Answer>> post(http::Client& client, IoThread& thread, std::string u
 }
 
 void print_curl(const std::string& url, const std::string& key, const std::string& body) {
-    std::printf("\ntry it:\n  curl %s/v1/chat/completions \\\n    -H 'authorization: Bearer %s' \\\n"
-                "    -H 'content-type: application/json' \\\n    -d '%s'\n\n",
-                url.c_str(), key.c_str(), body.c_str());
+    std::printf(
+        "\ntry it:\n  curl %s/v1/chat/completions \\\n    -H 'authorization: Bearer %s' \\\n"
+        "    -H 'content-type: application/json' \\\n    -d '%s'\n\n",
+        url.c_str(), key.c_str(), body.c_str());
     std::fflush(stdout);
 }
 
@@ -59,9 +60,10 @@ void greet(Services& services, const AppSettings& settings, const std::string& a
     std::string key(made->at("key").as_string());
     std::string account(made->at("account").as_string());
     std::string url = "http://" + api_address;
-    json::object question{{"model", snapshot->models.front()->id},
-                          {"messages", json::array{json::object{{"role", "user"}, {"content", "What is Nebula?"}}}},
-                          {"temperature", 0}};
+    json::object question{
+        {"model", snapshot->models.front()->id},
+        {"messages", json::array{json::object{{"role", "user"}, {"content", "What is Nebula?"}}}},
+        {"temperature", 0}};
     std::string body = json::serialize(question);
 
     IoThreads threads(services.clock, 1);

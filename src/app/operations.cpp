@@ -24,12 +24,14 @@ Result<std::string> text_of(const json::object& arguments, std::string_view name
 Result<std::int64_t> count_of(const json::object& arguments, std::string_view name, std::int64_t fallback) {
     const json::value* value = arguments.if_contains(name);
     if (value == nullptr) return fallback;
-    if (!value->is_int64() || value->get_int64() < 0) return bad(name, "must be a whole number, not negative");
+    if (!value->is_int64() || value->get_int64() < 0)
+        return bad(name, "must be a whole number, not negative");
     return value->get_int64();
 }
 
 json::object account_json(const accounts::Account& account) {
-    return {{"id", account.id.text()}, {"name", account.name}, {"created_at", to_iso8601(account.created_at)}};
+    return {
+        {"id", account.id.text()}, {"name", account.name}, {"created_at", to_iso8601(account.created_at)}};
 }
 
 json::object user_json(const accounts::User& user) {
@@ -40,8 +42,12 @@ json::object user_json(const accounts::User& user) {
 }
 
 json::object key_json(const accounts::Key& key) {
-    json::object out{{"id", key.id.text()},          {"account", key.account.text()}, {"name", key.name},
-                     {"hint", key.hint},             {"rpm", key.limits.rpm},         {"tpm", key.limits.tpm},
+    json::object out{{"id", key.id.text()},
+                     {"account", key.account.text()},
+                     {"name", key.name},
+                     {"hint", key.hint},
+                     {"rpm", key.limits.rpm},
+                     {"tpm", key.limits.tpm},
                      {"created_at", to_iso8601(key.created_at)}};
     out["revoked_at"] = key.revoked_at ? json::value(to_iso8601(*key.revoked_at)) : json::value(nullptr);
     return out;
@@ -53,10 +59,14 @@ json::object balance_json(const billing::Balance& balance) {
 
 const char* outcome_word(billing::Outcome outcome) {
     switch (outcome) {
-        case billing::Outcome::completed: return "completed";
-        case billing::Outcome::client_left: return "client_left";
-        case billing::Outcome::upstream_failed: return "upstream_failed";
-        case billing::Outcome::cancelled: return "cancelled";
+        case billing::Outcome::completed:
+            return "completed";
+        case billing::Outcome::client_left:
+            return "client_left";
+        case billing::Outcome::upstream_failed:
+            return "upstream_failed";
+        case billing::Outcome::cancelled:
+            return "cancelled";
     }
     return "completed";
 }
@@ -137,8 +147,9 @@ Operations::Answer Operations::users_create(json::object arguments) {
         co_return bad("role", "must be operator or customer");
     bool is_generated = password->empty();
     if (is_generated) password = random_base62(20);
-    auto user = co_await accounts_.create_user(*email, Secret(*password), *role == "operator" ? accounts::Role::operator_
-                                                                                            : accounts::Role::customer);
+    auto user = co_await accounts_.create_user(
+        *email, Secret(*password),
+        *role == "operator" ? accounts::Role::operator_ : accounts::Role::customer);
     if (!user) co_return fail(std::move(user.error()));
     json::object out = user_json(*user);
     if (is_generated) out["password"] = *password;  // shown once
@@ -226,7 +237,9 @@ Operations::Answer Operations::credits_grant(json::object arguments) {
     for (auto* one : {&owner, &amount_text, &key, &note})
         if (!*one) co_return fail(one->error());
     auto amount = Nanos::parse(*amount_text);
-    if (!amount) co_return bad("amount", "must be a decimal number of credits with at most 9 decimals, like 10 or 0.5");
+    if (!amount)
+        co_return bad("amount",
+                      "must be a decimal number of credits with at most 9 decimals, like 10 or 0.5");
     auto account = co_await accounts_.account(*owner);
     if (!account) co_return fail(std::move(account.error()));
     auto balance = co_await billing_.grant(account->id, *amount, *key, *note);
@@ -262,7 +275,8 @@ Operations::Answer Operations::models_list(json::object) {
     for (const auto& model : snapshot->models) {
         json::array routes;
         for (const auto& route : model->routes)
-            routes.push_back(json::object{{"provider", route.provider->name}, {"model", route.upstream_model},
+            routes.push_back(json::object{{"provider", route.provider->name},
+                                          {"model", route.upstream_model},
                                           {"weight", route.weight}});
         data.push_back(json::object{{"id", model->id},
                                     {"context_length", model->context_length},

@@ -1,6 +1,6 @@
 #pragma once
-// What an operator can do, each operation once: the admin listener and the command line (when no server runs) call the
-// same functions. Arguments and answers are JSON objects; money is decimal text.
+// What an operator can do, each operation once: the admin listener and the command line (when no server runs)
+// call the same functions. Arguments and answers are JSON objects; money is decimal text.
 
 #include <boost/json/object.hpp>
 #include <boost/json/value.hpp>
@@ -19,10 +19,12 @@ namespace nebula::app {
 
 class Operations {
    public:
-    Operations(store::Db& db, accounts::Accounts& accounts, billing::Billing& billing, catalog::Catalog& catalog)
+    Operations(store::Db& db, accounts::Accounts& accounts, billing::Billing& billing,
+               catalog::Catalog& catalog)
         : db_(db), accounts_(accounts), billing_(billing), catalog_(catalog) {}
 
-    /// `name` like "accounts.create". Unknown names are not_found; unknown or missing arguments are invalid_request.
+    /// `name` like "accounts.create". Unknown names are not_found; unknown or missing arguments are
+    /// invalid_request.
     Async<Result<boost::json::object>> call(std::string name, boost::json::object arguments);
     static std::vector<std::string_view> names();
 

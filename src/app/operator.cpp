@@ -39,7 +39,8 @@ Code code_of(const json::object& error, int status) {
 
 class RemoteOperator final : public Operator {
    public:
-    RemoteOperator(AdminFile file) : file_(std::move(file)), threads_(clock_, 1), client_({}, threads_, clock_, metrics_) {}
+    RemoteOperator(AdminFile file)
+        : file_(std::move(file)), threads_(clock_, 1), client_({}, threads_, clock_, metrics_) {}
 
     Result<json::object> call(const std::string& operation, json::object arguments) override {
         std::string body = json::serialize(arguments);
@@ -68,8 +69,9 @@ class RemoteOperator final : public Operator {
         if (error == nullptr || !error->is_object()) co_return fail(Code::internal, "the server failed");
         const json::object& fields = error->get_object();
         const json::value* message = fields.if_contains("message");
-        co_return fail(code_of(fields, (*response)->status()),
-                       message != nullptr && message->is_string() ? std::string(message->get_string()) : "failed");
+        co_return fail(code_of(fields, (*response)->status()), message != nullptr && message->is_string()
+                                                                   ? std::string(message->get_string())
+                                                                   : "failed");
     }
 
     AdminFile file_;
@@ -96,13 +98,15 @@ Result<std::unique_ptr<Operator>> connect_operator(const AppSettings& settings) 
     auto file = read_admin_file(settings);
     if (file && !file->admin.empty()) {
         auto remote = std::make_unique<RemoteOperator>(std::move(*file));
-        // A server that was killed leaves its file behind; then nobody answers, or somebody else who refuses the token.
+        // A server that was killed leaves its file behind; then nobody answers, or somebody else who refuses
+        // the token.
         auto alive = remote->call("models.list", {});
         if (alive) return remote;
     }
     auto services = open_services(settings, std::chrono::milliseconds(5'000));
     if (!services) return fail(std::move(services.error()));
-    auto built = build_catalog(settings, runtime::find_model_files(settings.runtime), (*services)->clock.now());
+    auto built =
+        build_catalog(settings, runtime::find_model_files(settings.runtime), (*services)->clock.now());
     if (built.snapshot) (*services)->catalog.replace(built.snapshot);
     return std::make_unique<DirectOperator>(std::move(*services));
 }

@@ -22,7 +22,8 @@ namespace {
 namespace json = boost::json;
 
 void report(const Loaded& loaded) {
-    for (const auto& problem : loaded.problems) std::fprintf(stderr, "%s\n", problem_text(loaded, problem).c_str());
+    for (const auto& problem : loaded.problems)
+        std::fprintf(stderr, "%s\n", problem_text(loaded, problem).c_str());
 }
 
 void report(const Error& error) {
@@ -67,8 +68,8 @@ class Server {
           gateway_(loaded_.settings.gateway,
                    {services_->clock, services_->metrics, *services_->accounts, *services_->billing, limiter_,
                     loaded_.settings.limits, services_->catalog, client_, &runtime_}),
-          admin_{*services_->operations, services_->metrics, random_base62(40), [this] { return ready_.load(); },
-                 [this] { return reload(); }} {
+          admin_{*services_->operations, services_->metrics, random_base62(40),
+                 [this] { return ready_.load(); }, [this] { return reload(); }} {
         gateway_.register_routes(api_router_);
         register_health(api_router_, [this] { return ready_.load(); });
         admin_.register_routes(admin_router_);
@@ -77,7 +78,8 @@ class Server {
         admin_settings_.tls_cert.clear();
         admin_settings_.tls_key.clear();
         admin_settings_.cors_origins.clear();
-        api_.emplace("api", loaded_.settings.http, api_router_, threads_, services_->clock, services_->metrics);
+        api_.emplace("api", loaded_.settings.http, api_router_, threads_, services_->clock,
+                     services_->metrics);
         admin_server_.emplace("admin", admin_settings_, admin_router_, threads_, services_->clock,
                               services_->metrics);
     }
@@ -92,9 +94,12 @@ class Server {
         runtime_.start();
         if (auto ok = api_->start(); !ok) return ok;
         if (auto ok = admin_server_->start(); !ok) return ok;
-        json::object admin{{"admin", admin_server_->address()}, {"api", api_->address()},
-                           {"token", admin_.token},            {"pid", ::getpid()}};
-        if (auto ok = write_private_file(loaded_.settings.admin_file(), json::serialize(admin) + "\n"); !ok) return ok;
+        json::object admin{{"admin", admin_server_->address()},
+                           {"api", api_->address()},
+                           {"token", admin_.token},
+                           {"pid", ::getpid()}};
+        if (auto ok = write_private_file(loaded_.settings.admin_file(), json::serialize(admin) + "\n"); !ok)
+            return ok;
         ready_ = true;
         return {};
     }
@@ -115,7 +120,8 @@ class Server {
             if (log::parse_level(fresh.settings.log.level, level)) log::set_level(level);
             LOG_INFO("configuration reloaded", {"models", services_->catalog.current()->models.size()});
         }
-        for (const std::string& problem : problems) LOG_ERROR("configuration not reloaded", {"problem", problem});
+        for (const std::string& problem : problems)
+            LOG_ERROR("configuration not reloaded", {"problem", problem});
         return problems;
     }
 
@@ -124,7 +130,8 @@ class Server {
         LOG_INFO("draining");
         api_->drain();
         if (!api_->wait_drained(loaded_.settings.http.drain_timeout))
-            LOG_WARN("requests were cut off", {"drain_timeout_ms", loaded_.settings.http.drain_timeout.count()});
+            LOG_WARN("requests were cut off",
+                     {"drain_timeout_ms", loaded_.settings.http.drain_timeout.count()});
         api_->stop();
         admin_server_->drain();
         admin_server_->stop();
@@ -158,7 +165,8 @@ class Server {
     std::mutex reload_mutex_;
 };
 
-// Waits for a signal that ends the process, reloading on the way. False: the database was lost to another process.
+// Waits for a signal that ends the process, reloading on the way. False: the database was lost to another
+// process.
 bool wait_for_end(Server& server, const sigset_t& signals) {
     while (true) {
         timespec second{1, 0};

@@ -20,7 +20,8 @@ namespace json = boost::json;
 
 std::vector<store::Migration> all_migrations() {
     std::vector<store::Migration> all;
-    for (auto part : {accounts::migrations(), billing::migrations()}) all.insert(all.end(), part.begin(), part.end());
+    for (auto part : {accounts::migrations(), billing::migrations()})
+        all.insert(all.end(), part.begin(), part.end());
     return all;
 }
 
@@ -46,26 +47,29 @@ std::unique_ptr<store::Ownership> wait_for_ownership(store::Db& db, const Clock&
 
 }  // namespace
 
-Result<std::unique_ptr<Services>> open_services(const AppSettings& settings, std::chrono::milliseconds patience) {
+Result<std::unique_ptr<Services>> open_services(const AppSettings& settings,
+                                                std::chrono::milliseconds patience) {
     auto services = std::make_unique<Services>();
     auto db = store::Db::open(settings.store, services->metrics);
     if (!db) return fail(std::move(db.error()));
     services->db = std::move(*db);
     services->ownership = wait_for_ownership(*services->db, services->clock, patience);
     if (!services->ownership) {
-        return fail(Code::conflict, "another process is using this database; stop it, or reach it through its admin "
-                                    "listener");
+        return fail(Code::conflict,
+                    "another process is using this database; stop it, or reach it through its admin "
+                    "listener");
     }
     auto migrations = all_migrations();
     auto applied = services->db->migrate(migrations);
     if (!applied) return fail(std::move(applied.error()));
     if (*applied > 0) LOG_INFO("database migrated", {"steps", *applied});
-    services->accounts = std::make_unique<accounts::Accounts>(*services->db, services->clock, services->metrics);
-    services->billing =
-        std::make_unique<billing::Billing>(settings.billing, *services->db, services->clock, services->metrics);
+    services->accounts =
+        std::make_unique<accounts::Accounts>(*services->db, services->clock, services->metrics);
+    services->billing = std::make_unique<billing::Billing>(settings.billing, *services->db, services->clock,
+                                                           services->metrics);
     services->billing->start();
-    services->operations = std::make_unique<Operations>(*services->db, *services->accounts, *services->billing,
-                                                        services->catalog);
+    services->operations = std::make_unique<Operations>(*services->db, *services->accounts,
+                                                        *services->billing, services->catalog);
     return services;
 }
 
@@ -75,7 +79,8 @@ Result<int> migrate(const AppSettings& settings) {
     auto db = store::Db::open(settings.store, metrics);
     if (!db) return fail(std::move(db.error()));
     auto owned = wait_for_ownership(**db, clock, std::chrono::milliseconds(2'000));
-    if (!owned) return fail(Code::conflict, "a server is running on this database; it has migrated it already");
+    if (!owned)
+        return fail(Code::conflict, "a server is running on this database; it has migrated it already");
     auto migrations = all_migrations();
     return (*db)->migrate(migrations);
 }
@@ -86,8 +91,8 @@ Result<void> write_private_file(const std::filesystem::path& path, const std::st
     std::string temporary = path.string() + ".new";
     int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0) return fail(Code::internal, "cannot write " + path.string(), {}, std::strerror(errno));
-    bool ok = ::fchmod(fd, 0600) == 0 && ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
-              ::fsync(fd) == 0;
+    bool ok = ::fchmod(fd, 0600) == 0 &&
+              ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()) && ::fsync(fd) == 0;
     ::close(fd);
     if (!ok || ::rename(temporary.c_str(), path.c_str()) != 0)
         return fail(Code::internal, "cannot write " + path.string(), {}, std::strerror(errno));
@@ -110,13 +115,17 @@ Result<json::object> first_start(Services& services, const AppSettings& settings
     auto run = [&services](const char* operation, json::object arguments) {
         return sync_wait(services.operations->call(operation, std::move(arguments)));
     };
-    // The account may be left over from a first start that was cut off, or made by the command line before: keep it.
+    // The account may be left over from a first start that was cut off, or made by the command line before:
+    // keep it.
     auto account = run("accounts.create", {{"name", "default"}});
-    if (!account && account.error().code == Code::conflict) account = run("accounts.show", {{"account", "default"}});
+    if (!account && account.error().code == Code::conflict)
+        account = run("accounts.show", {{"account", "default"}});
     if (!account) return account;
     json::value account_id = account->at("id");
-    auto granted = run("credits.grant", {{"account", account_id}, {"amount", "10"},
-                                         {"idempotency_key", "first-start"}, {"note", "welcome credits"}});
+    auto granted = run("credits.grant", {{"account", account_id},
+                                         {"amount", "10"},
+                                         {"idempotency_key", "first-start"},
+                                         {"note", "welcome credits"}});
     if (!granted) return granted;
     auto key = run("keys.create", {{"account", account_id}, {"name", "first key"}});
     if (!key) return key;
@@ -124,8 +133,10 @@ Result<json::object> first_start(Services& services, const AppSettings& settings
     auto user = run("users.create", {{"email", "operator@localhost"}, {"role", "operator"}});
     if (!user) return user;
 
-    json::object made{{"operator", user->at("email")}, {"password", user->at("password")},
-                      {"account", account_id},         {"key", key->at("key")}};
+    json::object made{{"operator", user->at("email")},
+                      {"password", user->at("password")},
+                      {"account", account_id},
+                      {"key", key->at("key")}};
     auto path = settings.data_dir() / "first-start.json";
     auto written = write_private_file(path, json::serialize(made) + "\n");
     if (!written) return fail(std::move(written.error()));
@@ -147,7 +158,8 @@ Result<json::object> read_first_start(const AppSettings& settings) {
     return value.get_object();
 }
 
-catalog::Built build_catalog(const AppSettings& settings, const std::vector<runtime::ModelFile>& files, Time now) {
+catalog::Built build_catalog(const AppSettings& settings, const std::vector<runtime::ModelFile>& files,
+                             Time now) {
     std::vector<catalog::LocalModel> local;
     for (const runtime::ModelFile& file : files) local.push_back({file.id, file.context_length});
     return catalog::build(settings.providers, settings.models, local, now);

@@ -27,8 +27,10 @@ struct Services {
     ~Services();
 };
 
-/// Opens, takes ownership (waiting up to `patience` for a command that holds it), migrates and starts billing.
-Result<std::unique_ptr<Services>> open_services(const AppSettings& settings, std::chrono::milliseconds patience);
+/// Opens, takes ownership (waiting up to `patience` for a command that holds it), migrates and starts
+/// billing.
+Result<std::unique_ptr<Services>> open_services(const AppSettings& settings,
+                                                std::chrono::milliseconds patience);
 
 /// Writes text to a file only its owner may read, replacing it whole.
 Result<void> write_private_file(const std::filesystem::path& path, const std::string& text);
@@ -39,9 +41,11 @@ Result<std::string> read_file(const std::filesystem::path& path);
 Result<boost::json::object> first_start(Services& services, const AppSettings& settings);
 
 /// Reads models of the file and the local ones into a snapshot.
-catalog::Built build_catalog(const AppSettings& settings, const std::vector<runtime::ModelFile>& files, Time now);
+catalog::Built build_catalog(const AppSettings& settings, const std::vector<runtime::ModelFile>& files,
+                             Time now);
 
-/// The operators' routes: /metrics, /healthz, /readyz and POST /admin/v1/{operation} with the token of the admin file.
+/// The operators' routes: /metrics, /healthz, /readyz and POST /admin/v1/{operation} with the token of the
+/// admin file.
 struct AdminApi {
     Operations& operations;
     metrics::Registry& metrics;

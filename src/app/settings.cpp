@@ -10,15 +10,18 @@ namespace nebula::app {
 
 void AdminSettings::describe(settings::Visitor& v) {
     v.field({.name = "listen",
-             .help = "Address and port of metrics, health and the admin API. Keep it on loopback: it is for operators."},
+             .help = "Address and port of metrics, health and the admin API. Keep it on loopback: it is for "
+                     "operators."},
             listen);
 }
 
 void DataSettings::describe(settings::Visitor& v) {
-    v.field({.name = "dir",
-             .help = "Directory for what is not in the database: sockets, first-start credentials. Empty: beside the "
-                     "SQLite file, or ./data."},
-            dir);
+    v.field(
+        {.name = "dir",
+         .help =
+             "Directory for what is not in the database: sockets, first-start credentials. Empty: beside the "
+             "SQLite file, or ./data."},
+        dir);
 }
 
 void LogSettings::describe(settings::Visitor& v) {
@@ -40,7 +43,9 @@ void AppSettings::describe(settings::Visitor& v) {
     v.section({.name = "gateway", .help = "The request path."}, gateway);
     v.section({.name = "runtime", .help = "Local models."}, runtime);
     v.list({.name = "provider", .help = "Who answers requests.", .apply = settings::Apply::live}, providers);
-    v.list({.name = "model", .help = "What clients can ask for, at which price.", .apply = settings::Apply::live},
+    v.list({.name = "model",
+            .help = "What clients can ask for, at which price.",
+            .apply = settings::Apply::live},
            models);
 }
 

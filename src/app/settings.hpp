@@ -21,7 +21,7 @@ struct AdminSettings {  // [admin]
     void describe(settings::Visitor& v);
 };
 struct DataSettings {  // [data]
-    std::string dir;  // empty: the SQLite file's directory, else ./data
+    std::string dir;   // empty: the SQLite file's directory, else ./data
     void describe(settings::Visitor& v);
 };
 struct LogSettings {  // [log]
@@ -44,7 +44,8 @@ struct AppSettings {
     void describe(settings::Visitor& v);
 
     std::filesystem::path data_dir() const;
-    /// Where a serving process leaves its admin address and token for the command line: one file per database.
+    /// Where a serving process leaves its admin address and token for the command line: one file per
+    /// database.
     std::filesystem::path admin_file() const;
 };
 
@@ -53,7 +54,8 @@ struct Loaded {
     std::string file;  // empty = defaults and environment only
     std::vector<settings::Problem> problems;
 };
-/// `file` empty: NEBULA_CONFIG, else ./nebula.toml if it exists, else defaults. A file that cannot be read is a problem.
+/// `file` empty: NEBULA_CONFIG, else ./nebula.toml if it exists, else defaults. A file that cannot be read is
+/// a problem.
 Loaded load_settings(std::string file);
 /// "FILE:LINE: message" or "FILE: message".
 std::string problem_text(const Loaded& loaded, const settings::Problem& problem);

@@ -1,7 +1,7 @@
 #pragma once
-// Async<T>: the coroutine type of the whole program. Lazy (runs when awaited or spawned), moves control by symmetric
-// transfer, carries a value or an exception. Resumed where the thing it waits for completes; every primitive of this
-// module resumes a coroutine on the I/O thread where it was suspended.
+// Async<T>: the coroutine type of the whole program. Lazy (runs when awaited or spawned), moves control by
+// symmetric transfer, carries a value or an exception. Resumed where the thing it waits for completes; every
+// primitive of this module resumes a coroutine on the I/O thread where it was suspended.
 
 #include <coroutine>
 #include <cstddef>
@@ -18,8 +18,9 @@ class Async;
 
 namespace detail {
 
-/// Memory of coroutine frames, kept in free lists per thread: a request makes a dozen frames, many beyond what malloc
-/// serves from its own thread cache. Bounded per size; frames freed on another thread go to that thread's lists.
+/// Memory of coroutine frames, kept in free lists per thread: a request makes a dozen frames, many beyond
+/// what malloc serves from its own thread cache. Bounded per size; frames freed on another thread go to that
+/// thread's lists.
 void* allocate_frame(std::size_t bytes);
 void free_frame(void* frame, std::size_t bytes) noexcept;
 
@@ -148,7 +149,8 @@ Detached run_and_signal(Async<T>& work, SyncResult<T>& result, std::exception_pt
 
 }  // namespace detail
 
-/// Blocks the calling thread until `work` is done: for main(), the command line and tests. Never on an I/O thread.
+/// Blocks the calling thread until `work` is done: for main(), the command line and tests. Never on an I/O
+/// thread.
 template <class T>
 T sync_wait(Async<T> work) {
     detail::SyncResult<T> result;

@@ -25,8 +25,8 @@ class BlockingPool {
     /// Refuses new work, finishes what is queued and joins the threads. Not from one of them.
     void stop();
 
-    /// Runs `work` (returning a Result) on a pool thread and resumes where it was awaited. A full queue answers
-    /// Code::overloaded without running it. `work` is moved into the coroutine: capture values.
+    /// Runs `work` (returning a Result) on a pool thread and resumes where it was awaited. A full queue
+    /// answers Code::overloaded without running it. `work` is moved into the coroutine: capture values.
     template <class F>
     auto run(F work) -> Async<std::invoke_result_t<F&>>;
 

@@ -1,7 +1,7 @@
 #pragma once
-// A value that one side sets (any thread, once) and one coroutine awaits. Resumes on the I/O thread where it waits;
-// without one (command line, tests), on the thread that sets. Must outlive both: usually a local of the waiter whose
-// address the setter got, or held by shared_ptr when either side may go first.
+// A value that one side sets (any thread, once) and one coroutine awaits. Resumes on the I/O thread where it
+// waits; without one (command line, tests), on the thread that sets. Must outlive both: usually a local of
+// the waiter whose address the setter got, or held by shared_ptr when either side may go first.
 
 #include <atomic>
 #include <coroutine>
@@ -25,8 +25,8 @@ class Completion {
         resume(std::coroutine_handle<>::from_address(waiting), thread_);
     }
 
-    /// Like set(), but hands the handle back instead of resuming, so that many can be resumed with one wake-up.
-    /// `thread` receives where to resume (null = here). Returns null when nobody waits yet.
+    /// Like set(), but hands the handle back instead of resuming, so that many can be resumed with one
+    /// wake-up. `thread` receives where to resume (null = here). Returns null when nobody waits yet.
     std::coroutine_handle<> set_deferred(T value, IoThread*& thread) {
         value_.emplace(std::move(value));
         void* waiting = state_.exchange(done(), std::memory_order_acq_rel);

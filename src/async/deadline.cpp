@@ -9,8 +9,8 @@ std::int64_t tick_of(Ticks at) { return at.time_since_epoch() / DeadlineWheel::t
 
 }  // namespace
 
-// Lists are doubly linked with previous_ == nullptr at the head; next_ of the last node points to itself, so that a
-// linked node always has next_ != nullptr and armed() needs no extra flag.
+// Lists are doubly linked with previous_ == nullptr at the head; next_ of the last node points to itself, so
+// that a linked node always has next_ != nullptr and armed() needs no extra flag.
 void Deadline::unlink() {
     Deadline* after = next_ == this ? nullptr : next_;
     if (previous_ != nullptr) {

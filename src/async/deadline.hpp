@@ -1,6 +1,6 @@
 #pragma once
-// Deadlines without a timer object per operation: a node is stamped with its time (a store), and one coarse wheel per
-// I/O thread looks at it when its slot comes round. Moving a deadline later costs nothing.
+// Deadlines without a timer object per operation: a node is stamped with its time (a store), and one coarse
+// wheel per I/O thread looks at it when its slot comes round. Moving a deadline later costs nothing.
 // Resolution 50 ms: a deadline fires up to 100 ms late, never early. One thread only: the wheel's.
 
 #include <array>
@@ -51,7 +51,9 @@ class DeadlineWheel {
     bool empty() const { return count_ == 0; }
     std::size_t size() const { return count_; }
     /// Called when the first node is armed, so that the owner starts its tick.
-    void on_first(void (*callback)(void*), void* context) { first_callback_ = callback, first_context_ = context; }
+    void on_first(void (*callback)(void*), void* context) {
+        first_callback_ = callback, first_context_ = context;
+    }
 
    private:
     friend class Deadline;

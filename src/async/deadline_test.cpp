@@ -27,7 +27,7 @@ struct Node {
 };
 
 class DeadlineTest : public testing::Test {
- protected:
+   protected:
     void step(milliseconds by) {
         now += by;
         wheel.advance(now);

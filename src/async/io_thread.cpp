@@ -65,7 +65,8 @@ void IoThread::run() {
         try {
             context_->run();
         } catch (const std::exception& e) {
-            // A handler let an exception out: a defect of ours, but not a reason to drop every other connection.
+            // A handler let an exception out: a defect of ours, but not a reason to drop every other
+            // connection.
             LOG_ERROR("exception on I/O thread", {"what", e.what()}, {"thread", index_});
         }
     }

@@ -1,5 +1,6 @@
 #pragma once
-// One event loop, one thread. Everything that belongs to a connection lives on one IoThread and needs no lock.
+// One event loop, one thread. Everything that belongs to a connection lives on one IoThread and needs no
+// lock.
 
 #include <coroutine>
 #include <cstddef>

@@ -25,7 +25,8 @@ detail::Detached TaskGroup::drive(IoThread& thread, Async<void> work) {
 }
 
 void TaskGroup::finished() {
-    // Under the lock, so that wait() cannot return and the group die between the decrement and the notification.
+    // Under the lock, so that wait() cannot return and the group die between the decrement and the
+    // notification.
     std::lock_guard lock(mutex_);
     running_.fetch_sub(1);
     idle_.notify_all();

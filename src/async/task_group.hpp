@@ -21,8 +21,8 @@ class TaskGroup {
     /// Returns false, dropping the work, after close().
     bool spawn(IoThread& thread, Async<void> work);
 
-    void close();             // refuse new work
-    void wait();              // block until all is done; not on an I/O thread that the work needs
+    void close();  // refuse new work
+    void wait();   // block until all is done; not on an I/O thread that the work needs
     std::size_t size() const { return running_.load(); }
 
    private:

@@ -222,7 +222,7 @@ std::vector<std::string>& captured_lines() {
 }
 
 class LogTest : public testing::Test {
- protected:
+   protected:
     LogTest() {
         captured_lines().clear();
         log::set_sink_for_test([](std::string_view line) { captured_lines().emplace_back(line); });

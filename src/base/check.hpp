@@ -1,6 +1,7 @@
 #pragma once
-// CHECK(cond, "why it must hold") stays on in release. It throws, so the transaction rolls back and only that request
-// fails. CHECK_FATAL aborts: only where going on could corrupt memory or money. Never CHECK what input can cause.
+// CHECK(cond, "why it must hold") stays on in release. It throws, so the transaction rolls back and only that
+// request fails. CHECK_FATAL aborts: only where going on could corrupt memory or money. Never CHECK what
+// input can cause.
 
 #include <stdexcept>
 
@@ -18,13 +19,13 @@ class CheckFailed : public std::logic_error {
 
 }  // namespace nebula
 
-#define CHECK(cond, why) \
-    do { \
-        if (!(cond)) [[unlikely]] \
+#define CHECK(cond, why)                                            \
+    do {                                                            \
+        if (!(cond)) [[unlikely]]                                   \
             ::nebula::check_failed(#cond, why, __FILE__, __LINE__); \
     } while (false)
-#define CHECK_FATAL(cond, why) \
-    do { \
-        if (!(cond)) [[unlikely]] \
+#define CHECK_FATAL(cond, why)                                     \
+    do {                                                           \
+        if (!(cond)) [[unlikely]]                                  \
             ::nebula::check_fatal(#cond, why, __FILE__, __LINE__); \
     } while (false)

@@ -23,7 +23,8 @@ void init_sodium() {
 }  // namespace
 
 Sha256 sha256(std::string_view text) {
-    // EVP_sha256() would look the provider up on each use; a fetched digest and a reused context are 5 times faster.
+    // EVP_sha256() would look the provider up on each use; a fetched digest and a reused context are 5 times
+    // faster.
     static EVP_MD* const digest = EVP_MD_fetch(nullptr, "SHA256", nullptr);
     thread_local std::unique_ptr<EVP_MD_CTX, MdCtxFree> ctx(EVP_MD_CTX_new());
     Sha256 out;
@@ -71,8 +72,8 @@ bool constant_time_equal(std::string_view a, std::string_view b) {
 std::string hash_password(std::string_view password) {
     init_sodium();
     std::string out(crypto_pwhash_STRBYTES, '\0');
-    int failed = crypto_pwhash_str(out.data(), password.data(), password.size(), crypto_pwhash_OPSLIMIT_INTERACTIVE,
-                                   crypto_pwhash_MEMLIMIT_INTERACTIVE);
+    int failed = crypto_pwhash_str(out.data(), password.data(), password.size(),
+                                   crypto_pwhash_OPSLIMIT_INTERACTIVE, crypto_pwhash_MEMLIMIT_INTERACTIVE);
     if (failed != 0) throw std::bad_alloc();
     out.resize(std::strlen(out.c_str()));
     return out;

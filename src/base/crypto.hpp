@@ -3,8 +3,8 @@
 
 #include <array>
 #include <cstdint>
-#include <functional>
 #include <cstring>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>

@@ -1,6 +1,6 @@
 #pragma once
-// Ids that cannot be mixed up. 63 bits, increasing with time, unique per node; text form "acc_01hx…" (prefix, '_',
-// 13 characters of Crockford base32, lower case). Stored as BIGINT. They are names, not secrets.
+// Ids that cannot be mixed up. 63 bits, increasing with time, unique per node; text form "acc_01hx…" (prefix,
+// '_', 13 characters of Crockford base32, lower case). Stored as BIGINT. They are names, not secrets.
 
 #include <compare>
 #include <cstdint>
@@ -43,11 +43,21 @@ struct Id {
     auto operator<=>(const Id&) const = default;
 };
 
-struct AccountTag { static constexpr std::string_view prefix = "acc"; };
-struct UserTag { static constexpr std::string_view prefix = "usr"; };
-struct KeyTag { static constexpr std::string_view prefix = "key"; };
-struct RequestTag { static constexpr std::string_view prefix = "req"; };
-struct PostingTag { static constexpr std::string_view prefix = "pst"; };
+struct AccountTag {
+    static constexpr std::string_view prefix = "acc";
+};
+struct UserTag {
+    static constexpr std::string_view prefix = "usr";
+};
+struct KeyTag {
+    static constexpr std::string_view prefix = "key";
+};
+struct RequestTag {
+    static constexpr std::string_view prefix = "req";
+};
+struct PostingTag {
+    static constexpr std::string_view prefix = "pst";
+};
 
 using AccountId = Id<AccountTag>;
 using UserId = Id<UserTag>;

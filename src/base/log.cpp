@@ -18,7 +18,8 @@ std::atomic<void (*)(std::string_view)> test_sink{nullptr};
 
 spdlog::logger& stderr_logger() {
     static const auto logger = [] {
-        auto made = std::make_shared<spdlog::logger>("nebula", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+        auto made =
+            std::make_shared<spdlog::logger>("nebula", std::make_shared<spdlog::sinks::stderr_sink_mt>());
         made->set_pattern("%v");
         return made;
     }();
@@ -27,11 +28,16 @@ spdlog::logger& stderr_logger() {
 
 const char* level_name(Level level) {
     switch (level) {
-        case Level::debug: return "debug";
-        case Level::info: return "info";
-        case Level::warn: return "warn";
-        case Level::error: return "error";
-        case Level::off: return "off";
+        case Level::debug:
+            return "debug";
+        case Level::info:
+            return "info";
+        case Level::warn:
+            return "warn";
+        case Level::error:
+            return "error";
+        case Level::off:
+            return "off";
     }
     return "off";
 }
@@ -72,7 +78,8 @@ void write(Site& site, Level level, std::string_view message, std::initializer_l
     Time now = SystemClock().now();
     std::uint32_t suppressed = 0;
     if (!admit(site, to_micros(now) / 1'000'000, suppressed)) return;
-    std::string line = R"({"time":")" + to_iso8601(now) + R"(","level":")" + level_name(level) + R"(","message":)";
+    std::string line =
+        R"({"time":")" + to_iso8601(now) + R"(","level":")" + level_name(level) + R"(","message":)";
     line += json_string(message);
     for (const Field& field : fields) {
         line += ',';

@@ -2,8 +2,8 @@
 // One event per line on standard error, as JSON: constant message, data as fields.
 //   LOG_INFO("charge posted", {"account", id.text()}, {"nanos", amount.value});
 // error = someone must act, warn = degraded but served, info = state changes, debug = off by default.
-// Never keys, tokens, bodies or prompts. Values are cut at 512 bytes. One call site writes at most 20 lines a second;
-// what it suppressed is added to its next line as "suppressed".
+// Never keys, tokens, bodies or prompts. Values are cut at 512 bytes. One call site writes at most 20 lines a
+// second; what it suppressed is added to its next line as "suppressed".
 
 #include <atomic>
 #include <cstdint>
@@ -44,12 +44,12 @@ void set_sink_for_test(void (*sink)(std::string_view line));
 
 }  // namespace nebula::log
 
-#define NEBULA_LOG(level, message, ...) \
-    do { \
-        if (::nebula::log::enabled(level)) { \
-            static ::nebula::log::Site nebula_log_site; \
+#define NEBULA_LOG(level, message, ...)                                           \
+    do {                                                                          \
+        if (::nebula::log::enabled(level)) {                                      \
+            static ::nebula::log::Site nebula_log_site;                           \
             ::nebula::log::write(nebula_log_site, level, message, {__VA_ARGS__}); \
-        } \
+        }                                                                         \
     } while (false)
 #define LOG_DEBUG(...) NEBULA_LOG(::nebula::log::Level::debug, __VA_ARGS__)
 #define LOG_INFO(...) NEBULA_LOG(::nebula::log::Level::info, __VA_ARGS__)

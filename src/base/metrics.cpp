@@ -9,8 +9,9 @@ namespace nebula::metrics {
 namespace {
 
 constexpr std::array<std::int64_t, Histogram::bucket_count> bounds_us = {
-    100,     250,     500,     1'000,     2'500,     5'000,     10'000,     25'000,     50'000,    100'000,
-    250'000, 500'000, 1'000'000, 2'500'000, 5'000'000, 10'000'000, 25'000'000, 50'000'000, 100'000'000};
+    100,       250,        500,        1'000,      2'500,      5'000,     10'000,
+    25'000,    50'000,     100'000,    250'000,    500'000,    1'000'000, 2'500'000,
+    5'000'000, 10'000'000, 25'000'000, 50'000'000, 100'000'000};
 
 std::string label_text(const Labels& labels) {
     std::string text;
@@ -99,8 +100,10 @@ std::string Registry::prometheus_text() const {
     std::string out;
     for (const auto& [name, family] : families_) {
         out += "# HELP " + name + " " + family.help + "\n# TYPE " + name + " " + family.type + "\n";
-        for (const auto& [labels, metric] : family.counters) line(out, name, labels, std::to_string(metric->value()));
-        for (const auto& [labels, metric] : family.gauges) line(out, name, labels, std::to_string(metric->value()));
+        for (const auto& [labels, metric] : family.counters)
+            line(out, name, labels, std::to_string(metric->value()));
+        for (const auto& [labels, metric] : family.gauges)
+            line(out, name, labels, std::to_string(metric->value()));
         for (const auto& [labels, read] : family.callbacks) line(out, name, labels, std::to_string(read()));
         for (const auto& [labels, metric] : family.histograms) {
             std::string prefix = labels.empty() ? "" : labels + ",";

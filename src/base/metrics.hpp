@@ -1,6 +1,7 @@
 #pragma once
-// Counters, gauges and histograms in the Prometheus text format. Looking a metric up takes a lock: do it once and keep
-// the reference, which stays valid as long as the registry. Updating is wait-free and safe from any thread.
+// Counters, gauges and histograms in the Prometheus text format. Looking a metric up takes a lock: do it once
+// and keep the reference, which stays valid as long as the registry. Updating is wait-free and safe from any
+// thread.
 
 #include <array>
 #include <atomic>
@@ -57,8 +58,8 @@ class Histogram {
 
 class Registry {
    public:
-    /// Same name and labels return the same object. Names follow Prometheus: nebula_requests_total, …_seconds.
-    /// Label values must come from a bounded set (model ids, codes), never from client text.
+    /// Same name and labels return the same object. Names follow Prometheus: nebula_requests_total,
+    /// …_seconds. Label values must come from a bounded set (model ids, codes), never from client text.
     Counter& counter(std::string name, std::string help, Labels labels = {});
     Gauge& gauge(std::string name, std::string help, Labels labels = {});
     Histogram& histogram(std::string name, std::string help, Labels labels = {});

@@ -29,8 +29,8 @@ Nanos operator-(Nanos a, Nanos b);
 inline Nanos& operator+=(Nanos& a, Nanos b) { return a = a + b; }
 inline Nanos& operator-=(Nanos& a, Nanos b) { return a = a - b; }
 
-/// One price line: `units` at `per_million` nano-dollars per million units, in 1e-6 nano-dollars (not yet rounded).
-/// Sum the lines of a record first, then round up once with round_up().
+/// One price line: `units` at `per_million` nano-dollars per million units, in 1e-6 nano-dollars (not yet
+/// rounded). Sum the lines of a record first, then round up once with round_up().
 struct MicroNanos {
     __int128 value = 0;
 };

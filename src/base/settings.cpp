@@ -82,7 +82,7 @@ struct Source {
 };
 
 class Loader final : public Visitor {
- public:
+   public:
     Loader(const toml::table& root, const std::vector<Tombstone>& tombstones, bool applies)
         : tombstones_(tombstones), applies_(applies) {
         scopes_.push_back({.table = &root, .path = "", .plain_path = "", .environment = "NEBULA"});
@@ -156,7 +156,7 @@ class Loader final : public Visitor {
                                        [&](const Source& from) { return as_texts(about, from); });
     }
 
- protected:
+   protected:
     void visit_section(const Field& about, const std::function<void()>& inner) override {
         Scope& outer = scopes_.back();
         outer.known.emplace_back(about.name);
@@ -204,7 +204,7 @@ class Loader final : public Visitor {
         }
     }
 
- private:
+   private:
     struct Scope {
         const toml::table* table = nullptr;
         std::string path;         // as in problems: "provider[2]"

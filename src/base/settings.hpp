@@ -6,12 +6,14 @@
 //       std::int64_t body_bytes_max = 32 << 20;
 //       void describe(settings::Visitor& v) {
 //           v.field({.name = "listen", .help = "Address and port of the API; port 0 takes any."}, listen);
-//           v.field({.name = "body_bytes_max", .help = "Largest request body, in bytes.", .min = 1024}, body_bytes_max);
+//           v.field({.name = "body_bytes_max", .help = "Largest request body, in bytes.", .min = 1024},
+//           body_bytes_max);
 //       }
 //   };
 //
-// From this one description come the parser, `nebula config explain`, the sample file and the environment names.
-// Order: default < file < environment. Every mistake is collected with its line; nothing is applied if there is any.
+// From this one description come the parser, `nebula config explain`, the sample file and the environment
+// names. Order: default < file < environment. Every mistake is collected with its line; nothing is applied if
+// there is any.
 
 #include <chrono>
 #include <cstdint>
@@ -46,7 +48,8 @@ class Visitor {
     virtual void field(const Field& about, std::string& value) = 0;
     virtual void field(const Field& about, bool& value) = 0;
     virtual void field(const Field& about, std::int64_t& value) = 0;
-    virtual void field(const Field& about, std::chrono::milliseconds& value) = 0;  // whole milliseconds in the file
+    virtual void field(const Field& about,
+                       std::chrono::milliseconds& value) = 0;  // whole milliseconds in the file
     virtual void field(const Field& about, Secret& value) = 0;
     virtual void field(const Field& about, Nanos& value) = 0;  // decimal text in the file
     virtual void field(const Field& about, std::vector<std::string>& value) = 0;
@@ -89,14 +92,16 @@ struct Tombstone {
 
 using Describe = std::function<void(Visitor&)>;
 
-/// Reads TOML text into what `describe` describes, then applies environment variables: NEBULA_<SECTION>_<NAME> in upper
-/// case for plain sections (lists have none; a list of texts is comma separated). Returns every problem, in the order of
-/// lines; unknown names are problems. Calls `describe` twice: nothing is written unless everything is right, so a
-/// describe() must not depend on the values it reads. Durations reach up to ten years.
+/// Reads TOML text into what `describe` describes, then applies environment variables:
+/// NEBULA_<SECTION>_<NAME> in upper case for plain sections (lists have none; a list of texts is comma
+/// separated). Returns every problem, in the order of lines; unknown names are problems. Calls `describe`
+/// twice: nothing is written unless everything is right, so a describe() must not depend on the values it
+/// reads. Durations reach up to ten years.
 std::vector<Problem> load(std::string_view toml_text, const Describe& describe,
                           const std::vector<Tombstone>& tombstones = {});
-/// Every setting with its value (secrets as ***), default comment, environment name and help, as TOML that load() takes.
-/// `defaults` describes a never loaded object; without it the values of `describe` count as the defaults.
+/// Every setting with its value (secrets as ***), default comment, environment name and help, as TOML that
+/// load() takes. `defaults` describes a never loaded object; without it the values of `describe` count as the
+/// defaults.
 std::string explain(const Describe& describe, const Describe& defaults = {});
 
 }  // namespace nebula::settings

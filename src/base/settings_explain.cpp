@@ -28,7 +28,7 @@ struct Node {
 };
 
 class Collector final : public Visitor {
- public:
+   public:
     Collector() { stack_.push_back({.path = "", .help = "", .environment = "NEBULA"}); }
     Node take() { return std::move(stack_.back()); }
 
@@ -53,7 +53,7 @@ class Collector final : public Visitor {
         add(about, "[" + list + "]", words(about));
     }
 
- protected:
+   protected:
     void visit_section(const Field& about, const std::function<void()>& inner) override {
         const Node& outer = stack_.back();
         std::string name = join(outer.path, about.name);
@@ -71,7 +71,7 @@ class Collector final : public Visitor {
         if (existing == 0) descend(node, describe_sample);
     }
 
- private:
+   private:
     static std::string join(const std::string& path, std::string_view name) {
         return path.empty() ? std::string(name) : path + "." + std::string(name);
     }

@@ -74,11 +74,11 @@ Loaded load_text(std::string_view text, const std::vector<Tombstone>& tombstones
 }
 
 class ScopedEnv {
- public:
+   public:
     ScopedEnv(const char* name, const char* value) : name_(name) { ::setenv(name, value, 1); }
     ~ScopedEnv() { ::unsetenv(name_); }
 
- private:
+   private:
     const char* name_;
 };
 

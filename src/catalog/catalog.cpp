@@ -27,7 +27,7 @@ Disconnect disconnect_of(const std::string& word) {
 }
 
 class Builder {
- public:
+   public:
     Builder(const std::vector<LocalModel>& local, Time created)
         : local_(local),
           created_(std::chrono::duration_cast<std::chrono::seconds>(created.time_since_epoch()).count()) {}
@@ -114,7 +114,7 @@ class Builder {
         return {std::move(snapshot_), {}};
     }
 
- private:
+   private:
     void problem(std::string text) { problems_.push_back(std::move(text)); }
 
     void set_url(Provider& provider, const ProviderSettings& from, const std::string& who) {

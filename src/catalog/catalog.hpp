@@ -116,11 +116,11 @@ Built build(const std::vector<ProviderSettings>& providers, const std::vector<Mo
 
 /// Readers take the current snapshot and keep it for the request; reload swaps it. Thread-safe.
 class Catalog {
- public:
+   public:
     std::shared_ptr<const Snapshot> current() const;
     void replace(std::shared_ptr<const Snapshot> snapshot);
 
- private:
+   private:
     mutable std::mutex mutex_;
     std::shared_ptr<const Snapshot> snapshot_ = std::make_shared<Snapshot>();
     std::atomic<std::uint64_t> version_{0};  // lets each thread keep its own copy until it changes

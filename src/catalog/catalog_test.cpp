@@ -44,7 +44,7 @@ base_url = "https://api.example.com/openai/v1/"
 )";
 
 class CatalogTest : public testing::Test {
- protected:
+   protected:
     CatalogTest() { ::setenv("CATALOG_TEST_KEY", "sk-123", 1); }
     ~CatalogTest() override { ::unsetenv("CATALOG_TEST_KEY"); }
 };

@@ -28,11 +28,9 @@ void ProviderSettings::describe(settings::Visitor& v) {
              .min = 1,
              .max = 1'000'000},
             concurrency_max);
-    v.field({.name = "connect_timeout_ms",
-             .help = "Resolve, connect, TLS handshake.",
-             .apply = live,
-             .min = 1},
-            connect_timeout);
+    v.field(
+        {.name = "connect_timeout_ms", .help = "Resolve, connect, TLS handshake.", .apply = live, .min = 1},
+        connect_timeout);
     v.field({.name = "first_byte_timeout_ms",
              .help = "From the request to the first byte of the answer.",
              .apply = live,
@@ -47,9 +45,8 @@ void ProviderSettings::describe(settings::Visitor& v) {
              .min = 1,
              .max = 1'000'000},
             breaker_failures);
-    v.field(
-        {.name = "breaker_open_ms", .help = "How long, before one call tries again.", .apply = live},
-        breaker_open);
+    v.field({.name = "breaker_open_ms", .help = "How long, before one call tries again.", .apply = live},
+            breaker_open);
 }
 
 void RouteSettings::describe(settings::Visitor& v) {

@@ -19,7 +19,8 @@ namespace json = boost::json;
 
 class ChatClient {
    public:
-    ChatClient(ChatOptions options) : options_(std::move(options)), threads_(clock_, 1), client_({}, threads_, clock_, metrics_) {
+    ChatClient(ChatOptions options)
+        : options_(std::move(options)), threads_(clock_, 1), client_({}, threads_, clock_, metrics_) {
         if (!options_.system.empty()) add("system", options_.system);
     }
 
@@ -51,7 +52,8 @@ class ChatClient {
         messages_.push_back(json::object{{"role", role}, {"content", text}});
     }
 
-    Async<Result<std::unique_ptr<http::ClientResponse>>> send(http::Method method, std::string path, std::string body) {
+    Async<Result<std::unique_ptr<http::ClientResponse>>> send(http::Method method, std::string path,
+                                                              std::string body) {
         auto url = http::parse_url(options_.url);
         if (!url) co_return fail(std::move(url.error()));
         std::string_view piece = body;

@@ -49,7 +49,8 @@ class Program {
     }
     CLI::App* leaf(CLI::App& parent, const char* name, const char* help, std::function<int()> action) {
         CLI::App* made = parent.add_subcommand(name, help);
-        made->add_option("--config", common_.config, "Configuration file (default: NEBULA_CONFIG, else ./nebula.toml)");
+        made->add_option("--config", common_.config,
+                         "Configuration file (default: NEBULA_CONFIG, else ./nebula.toml)");
         made->callback([this, action = std::move(action)] { action_ = action; });
         return made;
     }
@@ -62,7 +63,8 @@ class Program {
         return made;
     }
     // An option whose text becomes an argument of the operation.
-    void argument(CLI::App* command, const std::string& option, const char* name, const char* help, bool required) {
+    void argument(CLI::App* command, const std::string& option, const char* name, const char* help,
+                  bool required) {
         auto take = [this, name](const std::string& text) { arguments_[name] = text; };
         auto* made = command->add_option_function<std::string>(option, take, help);
         if (required) made->required();
@@ -73,13 +75,15 @@ class Program {
     }
 
     void add_serve() {
-        auto* serve = leaf(app_, "serve", "Run the server until SIGTERM; SIGHUP reloads providers, models and prices.",
-                           [this] { return app::serve(app::load_settings(common_.config), serve_); });
+        auto* serve =
+            leaf(app_, "serve", "Run the server until SIGTERM; SIGHUP reloads providers, models and prices.",
+                 [this] { return app::serve(app::load_settings(common_.config), serve_); });
         serve->add_flag("--greet", serve_.greet, "After start, send one chat completion and show it");
     }
     void add_users() {
         auto* users = group("users", "People who sign in.");
-        auto* create = operation(*users, "create", "Create a user; prints the password once.", "users.create");
+        auto* create =
+            operation(*users, "create", "Create a user; prints the password once.", "users.create");
         argument(create, "email", "email", "E-mail address", true);
         argument(create, "--role", "role", "operator or customer (default)", false);
         create->add_flag_callback(
@@ -110,8 +114,12 @@ class Program {
         number(create, "--rpm", "rpm", "Requests per minute of this key; 0 = no limit of its own");
         number(create, "--tpm", "tpm", "Tokens per minute of this key; 0 = no limit of its own");
         auto* list = operation(*keys, "list", "List keys.", "keys.list",
-                               {{"id", "ID"}, {"account", "ACCOUNT"}, {"name", "NAME"}, {"hint", "KEY"},
-                                {"created_at", "CREATED"}, {"revoked_at", "REVOKED"}});
+                               {{"id", "ID"},
+                                {"account", "ACCOUNT"},
+                                {"name", "NAME"},
+                                {"hint", "KEY"},
+                                {"created_at", "CREATED"},
+                                {"revoked_at", "REVOKED"}});
         argument(list, "--account", "account", "Only of this account", false);
         auto* revoke = operation(*keys, "revoke", "Revoke a key at once.", "keys.revoke");
         argument(revoke, "key", "key", "Id of the key (key_…)", true);
@@ -121,7 +129,8 @@ class Program {
         auto* grant = operation(*credits, "grant", "Give credits to an account.", "credits.grant");
         argument(grant, "account", "account", "Id or name", true);
         argument(grant, "amount", "amount", "Decimal number of credits; negative takes back", true);
-        argument(grant, "--idempotency-key", "idempotency_key", "Repeating the call with it posts once", false);
+        argument(grant, "--idempotency-key", "idempotency_key", "Repeating the call with it posts once",
+                 false);
         argument(grant, "--note", "note", "Kept with the posting", false);
         auto* balance = operation(*credits, "balance", "Show what an account can spend.", "credits.balance");
         argument(balance, "account", "account", "Id or name", true);
@@ -129,22 +138,31 @@ class Program {
     void add_usage() {
         auto* usage = group("usage", "Metered requests.");
         auto* list = operation(*usage, "list", "Latest usage records of an account.", "usage.list",
-                               {{"id", "REQUEST"}, {"started_at", "STARTED"}, {"model", "MODEL"},
-                                {"input_tokens", "IN"}, {"output_tokens", "OUT"}, {"charge", "CHARGE"},
-                                {"outcome", "OUTCOME"}, {"estimated", "ESTIMATED"}});
+                               {{"id", "REQUEST"},
+                                {"started_at", "STARTED"},
+                                {"model", "MODEL"},
+                                {"input_tokens", "IN"},
+                                {"output_tokens", "OUT"},
+                                {"charge", "CHARGE"},
+                                {"outcome", "OUTCOME"},
+                                {"estimated", "ESTIMATED"}});
         argument(list, "account", "account", "Id or name", true);
         number(list, "--limit", "limit", "At most this many (default 100)");
     }
     void add_models() {
         auto* models = group("models", "What clients can ask for.");
         operation(*models, "list", "List models with prices and routes.", "models.list",
-                  {{"id", "ID"}, {"context_length", "CONTEXT"}, {"price_input_per_m", "INPUT/M"},
-                   {"price_output_per_m", "OUTPUT/M"}, {"routes", "ROUTES"}});
+                  {{"id", "ID"},
+                   {"context_length", "CONTEXT"},
+                   {"price_input_per_m", "INPUT/M"},
+                   {"price_output_per_m", "OUTPUT/M"},
+                   {"routes", "ROUTES"}});
     }
     void add_chat() {
         auto* chat = leaf(app_, "chat", "Talk to a model: one shot with a prompt, else interactively.",
                           [this] { return run_chat(common_, chat_); });
-        chat->add_option("prompt", chat_.prompt, "What to say; without it, lines are read from standard input");
+        chat->add_option("prompt", chat_.prompt,
+                         "What to say; without it, lines are read from standard input");
         chat->add_option("--model", chat_.model, "Model (default: the first)");
         chat->add_option("--system", chat_.system, "System message");
         chat->add_option("--key", chat_.key, "API key (default: NEBULA_API_KEY, else the first-start key)");
@@ -178,7 +196,8 @@ class Program {
             std::fputs(settings::explain(describe, describe_defaults).c_str(), stdout);
             return loaded.problems.empty() ? 0 : 2;
         });
-        leaf(*config, "check", "Report every mistake in the configuration.", [this] { return check_config(); });
+        leaf(*config, "check", "Report every mistake in the configuration.",
+             [this] { return check_config(); });
     }
     int check_config() {
         app::Loaded loaded = app::load_settings(common_.config);

@@ -1,5 +1,6 @@
 #pragma once
-// State of one chat request on its way through the nine steps. Lives in the handler's coroutine, on one I/O thread.
+// State of one chat request on its way through the nine steps. Lives in the handler's coroutine, on one I/O
+// thread.
 
 #include <cstdint>
 #include <memory>
@@ -21,7 +22,7 @@ namespace nebula::gateway {
 /// Counters of one model; looked up once per request.
 struct ModelMetrics {
     metrics::Counter& completed;
-    metrics::Counter& refused;          // by us, after the model was known: limits, balance
+    metrics::Counter& refused;  // by us, after the model was known: limits, balance
     metrics::Counter& upstream_failed;
     metrics::Counter& client_left;
     metrics::Counter& input_tokens;
@@ -75,16 +76,16 @@ struct Call {
 /// How a relayed stream ended.
 struct StreamEnd {
     enum class Kind {
-        done,         // [DONE] seen (or a clean end after a finish reason); `last_event` is still to be sent
-        failed,       // `error` says why; Exchange::has_begun() whether the client has content already
+        done,    // [DONE] seen (or a clean end after a finish reason); `last_event` is still to be sent
+        failed,  // `error` says why; Exchange::has_begun() whether the client has content already
         client_left,
     } kind = Kind::failed;
     std::string last_event = {};
     Error error = {};
 };
 
-/// Passes the upstream's events to the client until the stream ends, reading usage beside it. Nothing is sent before
-/// the first content, so that another route can still be tried. `content_type` is the upstream's.
+/// Passes the upstream's events to the client until the stream ends, reading usage beside it. Nothing is sent
+/// before the first content, so that another route can still be tried. `content_type` is the upstream's.
 Async<StreamEnd> relay_stream(Call& call, http::ClientResponse& upstream, std::string content_type,
                               const Clock& clock);
 

@@ -28,9 +28,12 @@ Chat::Chat(const GatewaySettings& settings, Services services)
     : settings_(settings),
       services_(services),
       upstreams_(services.metrics),
-      unauthenticated_(services.metrics.counter("nebula_unauthenticated_total", "Requests without a valid key.")),
-      rate_limited_(services.metrics.counter("nebula_rate_limited_total", "Requests refused by a rate limit.")),
-      unpaid_(services.metrics.counter("nebula_payment_required_total", "Requests that the balance did not pay for.")) {}
+      unauthenticated_(
+          services.metrics.counter("nebula_unauthenticated_total", "Requests without a valid key.")),
+      rate_limited_(
+          services.metrics.counter("nebula_rate_limited_total", "Requests refused by a rate limit.")),
+      unpaid_(services.metrics.counter("nebula_payment_required_total",
+                                       "Requests that the balance did not pay for.")) {}
 
 Chat::~Chat() {
     background_.close();
@@ -83,7 +86,8 @@ Async<Result<void>> Chat::settle(Call& call, billing::Outcome outcome) {
     record.first_token_us = call.first_token_us;
     auto settled = co_await services_.billing.settle(std::move(call.hold), std::move(record));
     if (!settled) {
-        LOG_ERROR("settlement failed", {"request", call.exchange.id().text()}, {"detail", settled.error().detail});
+        LOG_ERROR("settlement failed", {"request", call.exchange.id().text()},
+                  {"detail", settled.error().detail});
         co_return fail(std::move(settled.error()));
     }
     co_return Result<void>();
@@ -115,8 +119,8 @@ ModelMetrics& Chat::metrics_of(const std::string& model) {
         .client_left = requests("client_left"),
         .input_tokens = tokens("input"),
         .output_tokens = tokens("output"),
-        .usage_estimated = registry.counter("nebula_usage_estimated_total",
-                                            "Requests metered by a local estimate.", label),
+        .usage_estimated =
+            registry.counter("nebula_usage_estimated_total", "Requests metered by a local estimate.", label),
         .usage_refused = registry.counter("nebula_usage_refused_total",
                                           "Usage reports of providers that cannot be true.", label),
         .fallbacks = registry.counter("nebula_fallbacks_total", "Attempts at a further route.", label),

@@ -9,13 +9,14 @@ namespace {
 
 // Tokens that a chat template may add around the client's text.
 constexpr std::int64_t template_tokens = 256;
-// No tokenizer in use packs more of a JSON prompt than this many bytes into one token on average; the bound below which
-// a balance surely does not pay for the prompt.
+// No tokenizer in use packs more of a JSON prompt than this many bytes into one token on average; the bound
+// below which a balance surely does not pay for the prompt.
 constexpr std::int64_t bytes_per_token_max = 12;
 
 std::string_view bearer_token(const http::RequestHead& head) {
     if (auto value = head.header("authorization")) {
-        if (value->size() > 7 && equals_ignore_case(value->substr(0, 7), "bearer ")) return trim(value->substr(7));
+        if (value->size() > 7 && equals_ignore_case(value->substr(0, 7), "bearer "))
+            return trim(value->substr(7));
         return {};
     }
     return head.header("x-api-key").value_or(std::string_view());
@@ -29,7 +30,9 @@ std::string duration_text(std::int64_t ms) {
 }
 
 void add_rate_headers(http::Exchange& exchange, const ratelimit::Standing& standing) {
-    auto add = [&exchange](std::string_view name, const std::string& value) { exchange.add_header(name, value); };
+    auto add = [&exchange](std::string_view name, const std::string& value) {
+        exchange.add_header(name, value);
+    };
     if (standing.limit_requests >= 0) {
         add("x-ratelimit-limit-requests", std::to_string(standing.limit_requests));
         add("x-ratelimit-remaining-requests", std::to_string(standing.remaining_requests));
@@ -94,11 +97,12 @@ Async<Result<void>> Chat::admit(Call& call) {
 
     call.model = services_.catalog.current()->find(call.request.model);
     if (!call.model) {
-        co_return fail(Code::not_found, "the model '" + call.request.model + "' does not exist or is not available",
-                       "model");
+        co_return fail(Code::not_found,
+                       "the model '" + call.request.model + "' does not exist or is not available", "model");
     }
     if (!call.model->serves_chat)
-        co_return fail(Code::invalid_request, "the model '" + call.model->id + "' does not serve chat", "model");
+        co_return fail(Code::invalid_request, "the model '" + call.model->id + "' does not serve chat",
+                       "model");
     call.metrics = &metrics_of(call.model->id);
     std::int64_t context = call.model->context_length;
     std::int64_t prompt_max = static_cast<std::int64_t>(call.request.prompt_bytes) + template_tokens;
@@ -146,15 +150,17 @@ void Chat::correct_rate(Call& call, std::int64_t used) {
 Async<Result<void>> Chat::take_hold(Call& call) {
     const catalog::Model& model = *call.model;
     const ChatRequest& request = call.request;
-    std::int64_t asked = std::min(request.asked_output().value_or(model.max_output_tokens), model.max_output_tokens);
+    std::int64_t asked =
+        std::min(request.asked_output().value_or(model.max_output_tokens), model.max_output_tokens);
     // Media parts cost tokens that their bytes do not tell: only the context bounds them.
-    std::int64_t prompt_max = request.has_media ? model.context_length
-                                                : std::min(static_cast<std::int64_t>(request.prompt_bytes) +
-                                                               template_tokens,
-                                                           std::max(model.context_length, std::int64_t{1}));
+    std::int64_t prompt_max =
+        request.has_media ? model.context_length
+                          : std::min(static_cast<std::int64_t>(request.prompt_bytes) + template_tokens,
+                                     std::max(model.context_length, std::int64_t{1}));
     std::int64_t prompt_min =
-        request.has_media ? 1 : std::max<std::int64_t>(1, static_cast<std::int64_t>(request.prompt_bytes) /
-                                                              bytes_per_token_max);
+        request.has_media ? 1
+                          : std::max<std::int64_t>(
+                                1, static_cast<std::int64_t>(request.prompt_bytes) / bytes_per_token_max);
     bool exact_cap = call.exchange.head().header("x-nebula-output-cap") == std::string_view("exact");
 
     billing::HoldRequest wanted;
@@ -172,7 +178,8 @@ Async<Result<void>> Chat::take_hold(Call& call) {
         co_return fail(std::move(hold.error()));
     }
     call.hold = std::move(*hold);
-    if (call.hold.amount() >= wanted.worst_case || model.prices.output_per_m.value == 0) co_return Result<void>();
+    if (call.hold.amount() >= wanted.worst_case || model.prices.output_per_m.value == 0)
+        co_return Result<void>();
     // The balance pays for less than asked: lower the cap to what it pays for.
     billing::TokenUsage prompt{std::min(call.likely_prompt(), prompt_max), 0, 0};
     Nanos left = call.hold.amount() - std::min(call.hold.amount(), billing::charge_of(model.prices, prompt));

@@ -26,7 +26,9 @@ int retry_after_ms(const http::ClientResponse& upstream) {
 }
 
 // The upstream's refusals that concern this request and not the provider: passed on as they are.
-bool is_about_the_request(int status) { return status == 400 || status == 413 || status == 415 || status == 422; }
+bool is_about_the_request(int status) {
+    return status == 400 || status == 413 || status == 415 || status == 422;
+}
 
 const char* failure_word(const Error& error) {
     if (error.code == Code::timeout) return "timeout";
@@ -86,7 +88,9 @@ Async<Chat::Attempt> Chat::attempt(Call& call, const catalog::Route& route) {
     if (!state.may_try(now)) co_return Attempt::try_next;
     Slot slot(state, provider.concurrency_max);
     if (!slot) {
-        call.error = {.code = Code::overloaded, .message = "the provider is at its concurrency limit", .retry_after_ms = 1000};
+        call.error = {.code = Code::overloaded,
+                      .message = "the provider is at its concurrency limit",
+                      .retry_after_ms = 1000};
         co_return Attempt::try_next;
     }
 
@@ -132,16 +136,19 @@ Async<Chat::Attempt> Chat::attempt(Call& call, const catalog::Route& route) {
                       .upstream_status = status};
         co_return Attempt::try_next;
     }
-    call.error = upstream_error("the provider of this model failed", "status " + std::to_string(status), status);
+    call.error =
+        upstream_error("the provider of this model failed", "status " + std::to_string(status), status);
     if (status >= 500 || status == 408)
         state.failed(provider, services_.clock.ticks(), failure_word(call.error));
     else
-        state.answered();  // our key or our model name is wrong there: no reason to stop trying others' models
+        state
+            .answered();  // our key or our model name is wrong there: no reason to stop trying others' models
     co_return Attempt::try_next;
 }
 
 Async<Result<std::unique_ptr<http::ClientResponse>>> Chat::send(Call& call, const catalog::Route& route,
-                                                                const http::Origin& origin, std::string path) {
+                                                                const http::Origin& origin,
+                                                                std::string path) {
     Edits edits;
     edits.upstream_model = route.upstream_model;
     edits.ask_for_usage = call.request.stream && call.key != nullptr;
@@ -154,13 +161,14 @@ Async<Result<std::unique_ptr<http::ClientResponse>>> Chat::send(Call& call, cons
     request.headers = request_headers(*route.provider, call.request.stream);
     request.body_pieces = edited.pieces;
     request.timeouts = route.provider->timeouts;
-    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(call.deadline - services_.clock.ticks());
+    auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(call.deadline - services_.clock.ticks());
     request.timeouts.total = std::min(request.timeouts.total, left);
     co_return co_await services_.client.send(origin, std::move(request), &call.cancel);
 }
 
-Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstream, const catalog::Provider& provider,
-                                       Upstream& state) {
+Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstream,
+                                       const catalog::Provider& provider, Upstream& state) {
     auto body = co_await upstream.read_all(static_cast<std::size_t>(settings_.answer_bytes_max));
     if (!body) {
         call.error = std::move(body.error());
@@ -179,8 +187,8 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
     call.content_bytes = answer.content_bytes;
     call.content_events = 1;
     if (call.is_client_gone && call.disconnect() != catalog::Disconnect::drain) co_return Attempt::try_next;
-    auto settled = co_await settle(call, call.is_client_gone ? billing::Outcome::client_left
-                                                             : billing::Outcome::completed);
+    auto settled = co_await settle(
+        call, call.is_client_gone ? billing::Outcome::client_left : billing::Outcome::completed);
     if (!settled) {
         co_await call.exchange.respond_error(std::move(settled.error()));
         co_return Attempt::answered;
@@ -252,8 +260,8 @@ Async<void> Chat::finish_stream(Call& call, std::string last_event) {
         call.exchange.abort("");
         co_return;
     }
-    auto settled = co_await settle(call, call.is_client_gone ? billing::Outcome::client_left
-                                                             : billing::Outcome::completed);
+    auto settled = co_await settle(
+        call, call.is_client_gone ? billing::Outcome::client_left : billing::Outcome::completed);
     if (!settled) {
         call.exchange.abort(error_event(settled.error(), call.exchange.id()));
         co_return;

@@ -20,7 +20,8 @@ std::unexpected<Error> bad(std::string message, std::string param = {}) {
 }
 
 bool is_too_deep(std::string_view body) {
-    // Nothing is deeper than it has brackets: for nearly all requests counting them is enough, and that is fast.
+    // Nothing is deeper than it has brackets: for nearly all requests counting them is enough, and that is
+    // fast.
     auto brackets = std::ranges::count(body, '[') + std::ranges::count(body, '{');
     if (brackets <= depth_max) return false;
     std::int64_t depth = 0;
@@ -38,8 +39,8 @@ bool is_too_deep(std::string_view body) {
     return false;
 }
 
-// One pass over the outer object. Members we act upon may occur once: where they are repeated, we and the provider
-// could read different ones.
+// One pass over the outer object. Members we act upon may occur once: where they are repeated, we and the
+// provider could read different ones.
 class Reader {
    public:
     explicit Reader(std::string_view body) : body_(body) {}
@@ -47,7 +48,8 @@ class Reader {
     Result<ChatRequest> read() {
         thread_local ondemand::parser parser;
         ondemand::document document;
-        simdjson::padded_string_view padded(body_.data(), body_.size(), body_.size() + simdjson::SIMDJSON_PADDING);
+        simdjson::padded_string_view padded(body_.data(), body_.size(),
+                                            body_.size() + simdjson::SIMDJSON_PADDING);
         if (auto error = parser.iterate(padded).get(document)) return malformed(error);
         if (is_too_deep(body_)) return bad("the request body is nested too deeply");
         ondemand::object object;
@@ -63,7 +65,8 @@ class Reader {
         }
         // Past the end there is no current location; anything else is more text.
         const char* more = nullptr;
-        if (!document.current_location().get(more)) return bad("the request body has text after the JSON object");
+        if (!document.current_location().get(more))
+            return bad("the request body has text after the JSON object");
         return finish();
     }
 
@@ -165,8 +168,8 @@ class Reader {
         request_.has_media = has_media(text);
         return {};
     }
-    // Media come as parts of a content array. Plain conversations have no second '[' outside their texts, so for them
-    // one scan decides.
+    // Media come as parts of a content array. Plain conversations have no second '[' outside their texts, so
+    // for them one scan decides.
     static bool has_media(std::string_view messages) {
         std::size_t parts = messages.find('[', 1);
         if (parts == std::string_view::npos) return false;
@@ -290,7 +293,8 @@ void add_cap_edits(const ChatRequest& request, std::int64_t cap, std::vector<Edi
     }
     if (request.max_completion_tokens_value) {
         present = true;
-        if (*request.max_completion_tokens > cap) edits.push_back({*request.max_completion_tokens_value, text});
+        if (*request.max_completion_tokens > cap)
+            edits.push_back({*request.max_completion_tokens_value, text});
     }
     if (!present) edits.push_back({{request.object_open, 0}, "\"max_tokens\":" + text + ","});
 }
@@ -300,8 +304,9 @@ void add_usage_edits(const ChatRequest& request, std::vector<Edit>& edits) {
         edits.push_back({*request.include_usage_value, "true"});
     } else if (request.stream_options_is_object) {
         std::size_t inside = request.stream_options_value->at + 1;
-        edits.push_back({{inside, 0}, request.stream_options_is_empty ? "\"include_usage\":true"
-                                                                      : "\"include_usage\":true,"});
+        edits.push_back(
+            {{inside, 0},
+             request.stream_options_is_empty ? "\"include_usage\":true" : "\"include_usage\":true,"});
     } else if (request.stream_options_value) {
         edits.push_back({*request.stream_options_value, R"({"include_usage":true})"});
     } else {

@@ -1,5 +1,6 @@
 #pragma once
-// What the gateway must know of a chat request, from one pass over the client's bytes, and the edits made to them.
+// What the gateway must know of a chat request, from one pass over the client's bytes, and the edits made to
+// them.
 
 #include <cstddef>
 #include <cstdint>
@@ -41,14 +42,14 @@ struct ChatRequest {
     std::optional<std::int64_t> asked_output() const;
 };
 
-/// `body` must be followed by 64 readable bytes. Errors: invalid_request naming the member: not a JSON object, missing
-/// or wrong type, repeated member (upstream might read the other one).
+/// `body` must be followed by 64 readable bytes. Errors: invalid_request naming the member: not a JSON
+/// object, missing or wrong type, repeated member (upstream might read the other one).
 Result<ChatRequest> parse_chat_request(std::string_view body);
 
 struct Edits {
-    std::string_view upstream_model = {};           // replaces model when different
-    bool ask_for_usage = false;                     // add stream_options.include_usage
-    std::optional<std::int64_t> output_cap = {};    // lower the cap to this
+    std::string_view upstream_model = {};         // replaces model when different
+    bool ask_for_usage = false;                   // add stream_options.include_usage
+    std::optional<std::int64_t> output_cap = {};  // lower the cap to this
 };
 
 /// The body with the edits made, as pieces to be written in order: views into `body` and into `texts`.

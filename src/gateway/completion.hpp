@@ -31,9 +31,9 @@ struct Completion {
         done,       // [DONE]
         comment,    // an event without data
     } kind = Kind::malformed;
-    bool has_choices = false;     // at least one choice
-    bool has_content = false;     // a choice carries text, a refusal or tool calls
-    bool has_finish = false;      // some choice has a finish_reason
+    bool has_choices = false;       // at least one choice
+    bool has_content = false;       // a choice carries text, a refusal or tool calls
+    bool has_finish = false;        // some choice has a finish_reason
     std::size_t content_bytes = 0;  // text, reasoning and arguments in it
     ReportedUsage usage = {};
     std::string error_message = {};  // of kind error
@@ -44,8 +44,8 @@ Completion read_chunk(std::string_view data, const UsageBounds& bounds);
 /// A whole JSON answer.
 Completion read_answer(std::string_view body, const UsageBounds& bounds);
 
-/// Token count from bytes when nobody reported one: 4 bytes a token, at least one token per event that carried content
-/// (providers send one token per event).
+/// Token count from bytes when nobody reported one: 4 bytes a token, at least one token per event that
+/// carried content (providers send one token per event).
 std::int64_t estimate_tokens(std::size_t bytes, std::int64_t content_events);
 
 }  // namespace nebula::gateway

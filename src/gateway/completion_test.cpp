@@ -62,9 +62,11 @@ TEST(Completion, RefusesUsageThatCannotBeTrue) {
         {R"({"prompt_tokens":10,"completion_tokens":20})", State::good, {10, 0, 20}},
         {R"({"prompt_tokens":10})", State::good, {10, 0, 0}},
         {R"({"prompt_tokens":0,"completion_tokens":0})", State::good, {0, 0, 0}},
-        {R"({"prompt_tokens":10,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":4}})", State::good,
+        {R"({"prompt_tokens":10,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":4}})",
+         State::good,
          {10, 4, 2}},
-        {R"({"prompt_tokens":10,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":40}})", State::good,
+        {R"({"prompt_tokens":10,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":40}})",
+         State::good,
          {10, 10, 2}},
         {R"({"prompt_tokens":-1,"completion_tokens":2})", State::refused, {}},
         {R"({"prompt_tokens":1,"completion_tokens":-2})", State::refused, {}},
@@ -79,9 +81,12 @@ TEST(Completion, RefusesUsageThatCannotBeTrue) {
     for (const Row& row : rows) {
         std::string body = R"({"choices":[],"usage":)" + std::string(row.usage) + "}";
         Completion chunk = read_chunk(body, bounds);
-        ASSERT_EQ(chunk.kind == Kind::chunk || std::string_view(row.usage).find("9999") != std::string_view::npos, true)
+        ASSERT_EQ(
+            chunk.kind == Kind::chunk || std::string_view(row.usage).find("9999") != std::string_view::npos,
+            true)
             << body;
-        if (chunk.kind != Kind::chunk) continue;  // a number beyond 64 bits is not JSON to the parser: malformed
+        if (chunk.kind != Kind::chunk)
+            continue;  // a number beyond 64 bits is not JSON to the parser: malformed
         EXPECT_EQ(chunk.usage.state, row.state) << body;
         EXPECT_EQ(chunk.usage.usage.input, row.expected.input) << body;
         EXPECT_EQ(chunk.usage.usage.cached, row.expected.cached) << body;
@@ -108,17 +113,19 @@ TEST(Completion, EstimatesFromBytesAndEvents) {
 
 // Clients choose exception classes by status and read type, param and code.
 TEST(OpenAiError, HasTheShapeThatClientsExpect) {
-    auto refused = openai_error({.code = Code::rate_limited, .message = "slow \"down\"", .param = "tokens",
-                                 .retry_after_ms = 1500},
-                                RequestId{1});
+    auto refused = openai_error(
+        {.code = Code::rate_limited, .message = "slow \"down\"", .param = "tokens", .retry_after_ms = 1500},
+        RequestId{1});
     EXPECT_EQ(refused.status, 429);
-    EXPECT_EQ(refused.body,
-              R"({"error":{"message":"slow \"down\"","type":"tokens","param":null,"code":"rate_limit_exceeded"}})");
+    EXPECT_EQ(
+        refused.body,
+        R"({"error":{"message":"slow \"down\"","type":"tokens","param":null,"code":"rate_limit_exceeded"}})");
     ASSERT_EQ(refused.headers.size(), 2u);
     EXPECT_EQ(refused.headers[0].second, "2");
     auto missing = openai_error({.code = Code::not_found, .message = "no", .param = "model"}, RequestId{1});
-    EXPECT_EQ(missing.body,
-              R"({"error":{"message":"no","type":"invalid_request_error","param":"model","code":"model_not_found"}})");
+    EXPECT_EQ(
+        missing.body,
+        R"({"error":{"message":"no","type":"invalid_request_error","param":"model","code":"model_not_found"}})");
 }
 
 }  // namespace

@@ -7,29 +7,37 @@ namespace nebula::gateway {
 namespace {
 
 std::string model_json(const catalog::Model& model) {
-    return R"({"id":)" + json_string(model.id) + R"(,"object":"model","created":)" + std::to_string(model.created) +
-           R"(,"owned_by":)" + json_string(model.owned_by) + R"(,"context_length":)" +
-           std::to_string(model.context_length) + R"(,"max_output_tokens":)" +
+    return R"({"id":)" + json_string(model.id) + R"(,"object":"model","created":)" +
+           std::to_string(model.created) + R"(,"owned_by":)" + json_string(model.owned_by) +
+           R"(,"context_length":)" + std::to_string(model.context_length) + R"(,"max_output_tokens":)" +
            std::to_string(model.max_output_tokens) + "}";
 }
 
 }  // namespace
 
 void GatewaySettings::describe(settings::Visitor& v) {
-    v.field({.name = "governance",
-             .help = "Keys, limits, holds and metering. Off turns the gateway into a plain proxy without any check: "
-                     "for trusted networks and measurements only."},
-            governance);
-    v.field({.name = "attempts_max", .help = "Routes tried for one request before it fails.", .min = 1, .max = 100},
+    v.field(
+        {.name = "governance",
+         .help =
+             "Keys, limits, holds and metering. Off turns the gateway into a plain proxy without any check: "
+             "for trusted networks and measurements only."},
+        governance);
+    v.field({.name = "attempts_max",
+             .help = "Routes tried for one request before it fails.",
+             .min = 1,
+             .max = 100},
             attempts_max);
     v.field({.name = "answer_bytes_max", .help = "Largest JSON answer of a provider, in bytes.", .min = 1024},
             answer_bytes_max);
-    v.field({.name = "request_timeout_ms", .help = "Whole request, all attempts together, in milliseconds.", .min = 1},
+    v.field({.name = "request_timeout_ms",
+             .help = "Whole request, all attempts together, in milliseconds.",
+             .min = 1},
             request_timeout);
 }
 
 struct Gateway::Impl {
-    Impl(const GatewaySettings& settings, Services the_services) : services(the_services), chat(settings, the_services) {}
+    Impl(const GatewaySettings& settings, Services the_services)
+        : services(the_services), chat(settings, the_services) {}
 
     Async<void> list_models(http::Exchange& exchange) {
         auto key = co_await chat.authenticate(exchange);
@@ -56,7 +64,9 @@ struct Gateway::Impl {
         std::string id(exchange.path_param("id"));
         auto model = services.catalog.current()->find(id);
         if (!model) {
-            Error error{.code = Code::not_found, .message = "the model '" + id + "' does not exist", .param = "model"};
+            Error error{.code = Code::not_found,
+                        .message = "the model '" + id + "' does not exist",
+                        .param = "model"};
             co_await exchange.respond_error(std::move(error));
             co_return;
         }

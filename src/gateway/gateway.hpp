@@ -22,7 +22,7 @@ namespace nebula::gateway {
 struct GatewaySettings {  // [gateway]
     /// Off: no keys, limits, holds or metering; a plain proxy for trusted networks and for measurements.
     bool governance = true;
-    std::int64_t attempts_max = 4;  // routes tried for one request
+    std::int64_t attempts_max = 4;                     // routes tried for one request
     std::int64_t answer_bytes_max = 64 * 1024 * 1024;  // JSON answer kept in memory
     std::chrono::milliseconds request_timeout{900'000};
     void describe(settings::Visitor& v);

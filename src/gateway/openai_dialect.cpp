@@ -13,23 +13,36 @@ struct Words {
 
 Words words_of(const Error& error) {
     switch (error.code) {
-        case Code::invalid_request: return {400, "invalid_request_error", nullptr};
-        case Code::unauthenticated: return {401, "invalid_request_error", "invalid_api_key"};
-        case Code::forbidden: return {403, "invalid_request_error", nullptr};
+        case Code::invalid_request:
+            return {400, "invalid_request_error", nullptr};
+        case Code::unauthenticated:
+            return {401, "invalid_request_error", "invalid_api_key"};
+        case Code::forbidden:
+            return {403, "invalid_request_error", nullptr};
         case Code::not_found:
             return {404, "invalid_request_error", error.param == "model" ? "model_not_found" : nullptr};
-        case Code::method_not_allowed: return {405, "invalid_request_error", "method_not_supported"};
-        case Code::conflict: return {409, "invalid_request_error", nullptr};
-        case Code::payload_too_large: return {413, "invalid_request_error", "payload_too_large"};
-        case Code::headers_too_large: return {431, "invalid_request_error", "headers_too_large"};
-        case Code::payment_required: return {402, "insufficient_quota", "insufficient_quota"};
+        case Code::method_not_allowed:
+            return {405, "invalid_request_error", "method_not_supported"};
+        case Code::conflict:
+            return {409, "invalid_request_error", nullptr};
+        case Code::payload_too_large:
+            return {413, "invalid_request_error", "payload_too_large"};
+        case Code::headers_too_large:
+            return {431, "invalid_request_error", "headers_too_large"};
+        case Code::payment_required:
+            return {402, "insufficient_quota", "insufficient_quota"};
         case Code::rate_limited:
             return {429, error.param == "tokens" ? "tokens" : "requests", "rate_limit_exceeded"};
-        case Code::overloaded: return {503, "server_error", "overloaded"};
-        case Code::upstream_failed: return {502, "server_error", "upstream_failed"};
-        case Code::timeout: return {504, "server_error", "timeout"};
-        case Code::cancelled: return {499, "invalid_request_error", "cancelled"};
-        case Code::internal: return {500, "server_error", nullptr};
+        case Code::overloaded:
+            return {503, "server_error", "overloaded"};
+        case Code::upstream_failed:
+            return {502, "server_error", "upstream_failed"};
+        case Code::timeout:
+            return {504, "server_error", "timeout"};
+        case Code::cancelled:
+            return {499, "invalid_request_error", "cancelled"};
+        case Code::internal:
+            return {500, "server_error", nullptr};
     }
     return {500, "server_error", nullptr};
 }

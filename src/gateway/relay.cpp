@@ -23,7 +23,8 @@ class Relay {
             if (!piece) co_return failure(std::move(piece.error()));
             if (piece->empty()) co_return clean_end();
             if (!splitter_.push(*piece)) {
-                co_return failure(broken("the provider sent an event that is too large", "event above the limit"));
+                co_return failure(
+                    broken("the provider sent an event that is too large", "event above the limit"));
             }
             std::optional<StreamEnd> end = read_events();
             bool sent = co_await flush();
@@ -34,7 +35,8 @@ class Relay {
 
    private:
     StreamEnd failure(Error error) {
-        if (error.code == Code::cancelled && call_.is_client_gone) return {.kind = StreamEnd::Kind::client_left};
+        if (error.code == Code::cancelled && call_.is_client_gone)
+            return {.kind = StreamEnd::Kind::client_left};
         return {.kind = StreamEnd::Kind::failed, .error = std::move(error)};
     }
 
@@ -66,7 +68,8 @@ class Relay {
                     break;
             }
             if (unsent_.size() > unsent_bytes_max)
-                return failure(broken("the provider's stream has no content", "too much before the first content"));
+                return failure(
+                    broken("the provider's stream has no content", "too much before the first content"));
         }
         return std::nullopt;
     }
@@ -75,7 +78,8 @@ class Relay {
         if (chunk.usage.state != ReportedUsage::State::absent) call_.usage = chunk.usage;
         // The usage chunk was asked for by us, not by the client. Some providers send it empty.
         bool has_usage = chunk.usage.state != ReportedUsage::State::absent || finished_;
-        bool is_ours = call_.key != nullptr && !call_.request.include_usage && !chunk.has_choices && has_usage;
+        bool is_ours =
+            call_.key != nullptr && !call_.request.include_usage && !chunk.has_choices && has_usage;
         finished_ = finished_ || chunk.has_finish;
         if (chunk.has_content) {
             if (call_.content_events++ == 0) {
@@ -132,10 +136,10 @@ class Relay {
     const Clock& clock_;
     http::SseSplitter splitter_{event_bytes_max};
     std::string scratch_;
-    std::string unsent_;      // events that wait, copied
-    std::string_view run_;    // neighbouring events of the current piece
-    bool started_ = false;    // content or a finish reason was seen
-    bool finished_ = false;   // a finish reason was seen
+    std::string unsent_;     // events that wait, copied
+    std::string_view run_;   // neighbouring events of the current piece
+    bool started_ = false;   // content or a finish reason was seen
+    bool finished_ = false;  // a finish reason was seen
 };
 
 }  // namespace

@@ -9,13 +9,16 @@ Upstream::Upstream(const std::string& name, metrics::Registry& metrics)
       name_(name),
       requests_(metrics.counter("nebula_upstream_requests_total", "Requests sent to a provider.",
                                 {{"provider", name}})),
-      full_(metrics.counter("nebula_upstream_full_total", "Requests that found the provider's concurrency limit reached.",
+      full_(metrics.counter("nebula_upstream_full_total",
+                            "Requests that found the provider's concurrency limit reached.",
                             {{"provider", name}})),
       latency_(metrics.histogram("nebula_upstream_first_byte_seconds",
-                                 "Time from sending a request to the head of its answer.", {{"provider", name}})),
-      in_flight_gauge_(metrics.gauge("nebula_upstream_in_flight", "Requests at a provider now.", {{"provider", name}})),
-      open_gauge_(metrics.gauge("nebula_upstream_breaker_open", "1 while the provider's circuit breaker is open.",
-                                {{"provider", name}})) {}
+                                 "Time from sending a request to the head of its answer.",
+                                 {{"provider", name}})),
+      in_flight_gauge_(
+          metrics.gauge("nebula_upstream_in_flight", "Requests at a provider now.", {{"provider", name}})),
+      open_gauge_(metrics.gauge("nebula_upstream_breaker_open",
+                                "1 while the provider's circuit breaker is open.", {{"provider", name}})) {}
 
 bool Upstream::may_try(Ticks now) {
     Ticks::rep until = open_until_.load(std::memory_order_relaxed);
@@ -36,8 +39,9 @@ void Upstream::succeeded() {
 void Upstream::answered() { succeeded(); }
 
 void Upstream::failed(const catalog::Provider& provider, Ticks now, const char* reason) {
-    metrics_.counter("nebula_upstream_failures_total", "Failed requests to a provider.",
-                     {{"provider", name_}, {"reason", reason}})
+    metrics_
+        .counter("nebula_upstream_failures_total", "Failed requests to a provider.",
+                 {{"provider", name_}, {"reason", reason}})
         .add();
     bool was_trial = trial_.exchange(false);
     if (failures_.fetch_add(1) + 1 < provider.breaker_failures && !was_trial) return;
@@ -76,7 +80,8 @@ std::vector<const catalog::Route*> order_routes(const catalog::Model& model, std
     if (model.is_ordered || order.size() < 2) return order;
     for (std::size_t place = 0; place + 1 < order.size(); ++place) {
         std::uint64_t total = 0;
-        for (std::size_t i = place; i < order.size(); ++i) total += static_cast<std::uint64_t>(order[i]->weight);
+        for (std::size_t i = place; i < order.size(); ++i)
+            total += static_cast<std::uint64_t>(order[i]->weight);
         if (total == 0) break;
         // A step of splitmix64 for each draw, so that one random number serves all.
         random += 0x9E3779B97F4A7C15ULL;

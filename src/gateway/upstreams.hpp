@@ -1,6 +1,6 @@
 #pragma once
-// What the gateway remembers of each provider: requests in flight, circuit breaker, metrics. Survives reloads of the
-// catalog (keyed by provider name). And the order in which a model's routes are tried.
+// What the gateway remembers of each provider: requests in flight, circuit breaker, metrics. Survives reloads
+// of the catalog (keyed by provider name). And the order in which a model's routes are tried.
 
 #include <atomic>
 #include <cstdint>
@@ -76,8 +76,8 @@ class Upstreams {
     std::map<std::string, std::unique_ptr<Upstream>> all_;
 };
 
-/// Routes in the order to try them: as listed, or drawn by weight without replacement. `random` is any 64-bit number.
-/// A route of weight 0 is tried last.
+/// Routes in the order to try them: as listed, or drawn by weight without replacement. `random` is any 64-bit
+/// number. A route of weight 0 is tried last.
 std::vector<const catalog::Route*> order_routes(const catalog::Model& model, std::uint64_t random);
 
 }  // namespace nebula::gateway

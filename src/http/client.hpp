@@ -54,7 +54,7 @@ struct ClientRequest {
 /// An answer whose head has arrived. Destroying it before the clean end closes the connection (cancels the
 /// request), afterwards gives it back to the pool. One I/O thread; destroyed before the client.
 class ClientResponse {
- public:
+   public:
     virtual ~ClientResponse() = default;
     virtual int status() const = 0;
     virtual std::optional<std::string_view> header(std::string_view name) const = 0;
@@ -74,11 +74,11 @@ class ClientResponse {
 /// Lets somebody else on the same I/O thread (client gone, shutdown) end a call in any phase: a pending
 /// send() or read() then returns Code::cancelled. Reusable for consecutive calls; cancel() is sticky.
 class CancelToken {
- public:
+   public:
     void cancel();
     bool cancelled() const { return cancelled_; }
 
- private:
+   private:
     friend class ClientAccess;
     bool cancelled_ = false;
     void (*hook_)(void*) = nullptr;
@@ -93,7 +93,7 @@ struct ClientSettings {
 
 /// Safe from every I/O thread (each has its own pools).
 class Client {
- public:
+   public:
     Client(const ClientSettings& settings, IoThreads& threads, const Clock& clock,
            metrics::Registry& metrics);
     ~Client();  // after all calls have ended, before the threads stop
@@ -108,7 +108,7 @@ class Client {
 
     struct Impl;
 
- private:
+   private:
     std::unique_ptr<Impl> impl_;
 };
 

@@ -7,7 +7,7 @@ namespace {
 using namespace testing;
 
 class ClientBodyTest : public ClientFixture<SystemClock> {
- protected:
+   protected:
     /// The answer to one GET from a peer that writes `answer` and closes.
     Got answer_with(std::string_view answer, Method method = Method::get) {
         Peer peer([answer](PeerSocket& socket) {

@@ -18,7 +18,7 @@ enum class Failure { resolve, refused, connect, tls, reset, bad_head, cut, frami
 constexpr std::size_t failure_count = 10;
 
 class ClientAccess {
- public:
+   public:
     static void set_hook(CancelToken& token, void (*hook)(void*), void* context) {
         token.hook_ = hook;
         token.hook_context_ = context;
@@ -27,7 +27,7 @@ class ClientAccess {
 
 /// While it lives, the token's cancel() calls `hook`. A null token is fine.
 class CancelHook {
- public:
+   public:
     CancelHook(CancelToken* token, void (*hook)(void*), void* context) : token_(token) {
         if (token_ != nullptr) ClientAccess::set_hook(*token_, hook, context);
     }
@@ -39,7 +39,7 @@ class CancelHook {
         if (token_ != nullptr) ClientAccess::set_hook(*token_, nullptr, nullptr);
     }
 
- private:
+   private:
     CancelToken* token_;
 };
 

@@ -9,7 +9,7 @@ namespace {
 enum class Body { none, length, chunked, until_close };
 
 class Response11 final : public ClientResponse {
- public:
+   public:
     Response11(Client::Impl& client, ThreadPools& pools, std::unique_ptr<Upstream> upstream, const Call& call)
         : client_(client),
           pools_(pools),
@@ -47,7 +47,7 @@ class Response11 final : public ClientResponse {
 
     Async<Result<std::string_view>> read() override;
 
- private:
+   private:
     std::string_view decode();
     std::string_view decode_chunks(std::string_view input);
     std::unexpected<Error> end_with(std::unexpected<Error> error);

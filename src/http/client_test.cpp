@@ -223,7 +223,7 @@ TEST_F(ClientTest, RefusesTargetsAndHeadersThatBreakTheRequest) {
 
 /// A port whose listener never accepts and whose queue is full: connecting hangs.
 class FullListener {
- public:
+   public:
     FullListener() {
         listener_ = ::socket(AF_INET, SOCK_STREAM, 0);
         sockaddr_in address{};
@@ -245,7 +245,7 @@ class FullListener {
     }
     std::uint16_t port = 0;
 
- private:
+   private:
     int listener_;
     int waiting_[4];
 };
@@ -342,7 +342,7 @@ TEST_F(ClientTimeTest, LooksAtAConnectionBeforeReusingIt) {
 }
 
 class ClientCancelTest : public ClientFixture<SystemClock> {
- protected:
+   protected:
     /// Cancels, from the I/O thread, once `ready` is released.
     Got run_cancelled(Origin origin, ClientRequest request, std::binary_semaphore& ready) {
         CancelToken token;

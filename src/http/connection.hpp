@@ -33,7 +33,7 @@ struct WriteResult {
 };
 
 class Connection {
- public:
+   public:
     /// Takes over a connected, non-blocking descriptor, on `thread`. TCP_NODELAY is set here.
     static std::unique_ptr<Connection> adopt(IoThread& thread, int fd);
     /// The same while connect() is in progress: once writable() ended, connect_error() tells how it went (0 =
@@ -90,7 +90,7 @@ class Connection {
 
     struct Impl;
 
- private:
+   private:
     explicit Connection(std::unique_ptr<Impl> impl);
     std::unique_ptr<Impl> impl_;
 };
@@ -107,7 +107,7 @@ Result<SslContext> make_client_tls(const std::string& ca_file);
 /// Per-thread free list of read buffers (16 KiB + padding): taken only when a socket is readable, given back
 /// when the connection goes idle. One thread.
 class BufferPool {
- public:
+   public:
     static constexpr std::size_t buffer_bytes = 16 * 1024;
     static constexpr std::size_t padding = 64;  // readable bytes behind, for simdjson
     static std::unique_ptr<char[]> take();

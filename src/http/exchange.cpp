@@ -18,36 +18,66 @@ constexpr std::string_view exposed_headers =
 
 std::string_view status_line(int status) {
     switch (status) {
-        case 200: return "HTTP/1.1 200 OK\r\n";
-        case 201: return "HTTP/1.1 201 Created\r\n";
-        case 202: return "HTTP/1.1 202 Accepted\r\n";
-        case 204: return "HTTP/1.1 204 No Content\r\n";
-        case 206: return "HTTP/1.1 206 Partial Content\r\n";
-        case 301: return "HTTP/1.1 301 Moved Permanently\r\n";
-        case 302: return "HTTP/1.1 302 Found\r\n";
-        case 304: return "HTTP/1.1 304 Not Modified\r\n";
-        case 307: return "HTTP/1.1 307 Temporary Redirect\r\n";
-        case 308: return "HTTP/1.1 308 Permanent Redirect\r\n";
-        case 400: return "HTTP/1.1 400 Bad Request\r\n";
-        case 401: return "HTTP/1.1 401 Unauthorized\r\n";
-        case 402: return "HTTP/1.1 402 Payment Required\r\n";
-        case 403: return "HTTP/1.1 403 Forbidden\r\n";
-        case 404: return "HTTP/1.1 404 Not Found\r\n";
-        case 405: return "HTTP/1.1 405 Method Not Allowed\r\n";
-        case 408: return "HTTP/1.1 408 Request Timeout\r\n";
-        case 409: return "HTTP/1.1 409 Conflict\r\n";
-        case 413: return "HTTP/1.1 413 Content Too Large\r\n";
-        case 422: return "HTTP/1.1 422 Unprocessable Content\r\n";
-        case 429: return "HTTP/1.1 429 Too Many Requests\r\n";
-        case 431: return "HTTP/1.1 431 Request Header Fields Too Large\r\n";
-        case 499: return "HTTP/1.1 499 Client Closed Request\r\n";
-        case 500: return "HTTP/1.1 500 Internal Server Error\r\n";
-        case 501: return "HTTP/1.1 501 Not Implemented\r\n";
-        case 502: return "HTTP/1.1 502 Bad Gateway\r\n";
-        case 503: return "HTTP/1.1 503 Service Unavailable\r\n";
-        case 504: return "HTTP/1.1 504 Gateway Timeout\r\n";
-        case 505: return "HTTP/1.1 505 HTTP Version Not Supported\r\n";
-        default: return {};
+        case 200:
+            return "HTTP/1.1 200 OK\r\n";
+        case 201:
+            return "HTTP/1.1 201 Created\r\n";
+        case 202:
+            return "HTTP/1.1 202 Accepted\r\n";
+        case 204:
+            return "HTTP/1.1 204 No Content\r\n";
+        case 206:
+            return "HTTP/1.1 206 Partial Content\r\n";
+        case 301:
+            return "HTTP/1.1 301 Moved Permanently\r\n";
+        case 302:
+            return "HTTP/1.1 302 Found\r\n";
+        case 304:
+            return "HTTP/1.1 304 Not Modified\r\n";
+        case 307:
+            return "HTTP/1.1 307 Temporary Redirect\r\n";
+        case 308:
+            return "HTTP/1.1 308 Permanent Redirect\r\n";
+        case 400:
+            return "HTTP/1.1 400 Bad Request\r\n";
+        case 401:
+            return "HTTP/1.1 401 Unauthorized\r\n";
+        case 402:
+            return "HTTP/1.1 402 Payment Required\r\n";
+        case 403:
+            return "HTTP/1.1 403 Forbidden\r\n";
+        case 404:
+            return "HTTP/1.1 404 Not Found\r\n";
+        case 405:
+            return "HTTP/1.1 405 Method Not Allowed\r\n";
+        case 408:
+            return "HTTP/1.1 408 Request Timeout\r\n";
+        case 409:
+            return "HTTP/1.1 409 Conflict\r\n";
+        case 413:
+            return "HTTP/1.1 413 Content Too Large\r\n";
+        case 422:
+            return "HTTP/1.1 422 Unprocessable Content\r\n";
+        case 429:
+            return "HTTP/1.1 429 Too Many Requests\r\n";
+        case 431:
+            return "HTTP/1.1 431 Request Header Fields Too Large\r\n";
+        case 499:
+            return "HTTP/1.1 499 Client Closed Request\r\n";
+        case 500:
+            return "HTTP/1.1 500 Internal Server Error\r\n";
+        case 501:
+            return "HTTP/1.1 501 Not Implemented\r\n";
+        case 502:
+            return "HTTP/1.1 502 Bad Gateway\r\n";
+        case 503:
+            return "HTTP/1.1 503 Service Unavailable\r\n";
+        case 504:
+            return "HTTP/1.1 504 Gateway Timeout\r\n";
+        case 505:
+            return "HTTP/1.1 505 HTTP Version Not Supported\r\n";
+        default:
+            return {};
     }
 }
 
@@ -77,9 +107,9 @@ std::string_view chunk_size_line(std::size_t size, std::span<char, 24> out) {
 // What a preflight may ask for, echoed: header names and separators only.
 bool is_name_list(std::string_view text) {
     return text.size() <= 1024 && std::ranges::all_of(text, [](char c) {
-        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
-               c == ',' || c == ' ';
-    });
+               return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                      c == '-' || c == '_' || c == ',' || c == ' ';
+           });
 }
 
 }  // namespace
@@ -284,7 +314,8 @@ Async<Result<void>> HttpExchange::respond_error(Error error) {
     Response response = match_.dialect(error, id_);
     // To a dialect a timeout is the provider's; here it was the client whose body did not come.
     if (error.code == Code::timeout && body_ == Body::broken) response.status = 408;
-    bool has_retry_after = std::ranges::any_of(response.headers, [](const auto& h) { return h.first == "retry-after"; });
+    bool has_retry_after =
+        std::ranges::any_of(response.headers, [](const auto& h) { return h.first == "retry-after"; });
     if (retry_after_ms > 0 && !has_retry_after)
         add_header("retry-after", std::to_string((retry_after_ms + 999) / 1000));
     Result<void> sent = co_await respond(std::move(response));

@@ -71,10 +71,11 @@ class HttpExchange final : public Exchange {
     Async<Result<void>> answer_unmatched();
     /// A request that could not be read: `status` 0 leaves the dialect's.
     Async<Result<void>> refuse(Error error, int status, Ticks now);
-    /// Handler is through: aborts or answers what it left open, reads over an unread body. True: another may follow.
+    /// Handler is through: aborts or answers what it left open, reads over an unread body. True: another may
+    /// follow.
     Async<bool> finish();
     bool broken() const { return broken_; }  // nothing can be sent any more
-    void next();    // keeps input that belongs to the next request
+    void next();                             // keeps input that belongs to the next request
     void detach();
     void client_gone();
     std::span<char> scratch() { return {data_, capacity_}; }  // after finish()

@@ -11,7 +11,7 @@ namespace {
 constexpr std::size_t first_body_capacity = 64 * 1024;
 constexpr std::size_t drain_bytes_max = 64 * 1024;
 constexpr std::chrono::seconds drain_time{5};
-constexpr std::size_t body_rate_min = 1024;    // bytes a second, over the whole body
+constexpr std::size_t body_rate_min = 1024;     // bytes a second, over the whole body
 constexpr std::size_t room_behind_head = 1024;  // a chunked body is read through the space behind the head
 
 }  // namespace
@@ -38,7 +38,8 @@ void BodyBuffer::release() {
     capacity_ = 0;
 }
 
-// The pooled buffer is full: a long head. Both bounds together are what one connection may hold before its body.
+// The pooled buffer is full: a long head. Both bounds together are what one connection may hold before its
+// body.
 bool HttpExchange::make_room() {
     auto head_max = static_cast<std::size_t>(server_.state.settings.head_bytes_max);
     std::size_t wanted = head_max + BufferPool::buffer_bytes;
@@ -179,7 +180,8 @@ Async<Result<std::string_view>> HttpExchange::read_sized(std::size_t length) {
         if (size == body_buffer_.capacity() &&
             !body_buffer_.reserve(server_.state, std::min(length, body_buffer_.capacity() * 2)))
             co_return no_memory();
-        Result<std::size_t> got = co_await read_more(body_buffer_.data() + size, body_buffer_.capacity() - size);
+        Result<std::size_t> got =
+            co_await read_more(body_buffer_.data() + size, body_buffer_.capacity() - size);
         if (!got) co_return fail(std::move(got.error()));
         size += *got;
     }

@@ -29,12 +29,12 @@ struct HttpSettings {
     std::int64_t head_bytes_max = 32 * 1024;
     std::int64_t body_bytes_max = 32 * 1024 * 1024;
     std::int64_t buffered_bytes_max = 1024LL * 1024 * 1024;  // all request bodies in memory together
-    std::chrono::milliseconds head_timeout{10'000};   // from the first byte of a head to its last
-    std::chrono::milliseconds body_timeout{60'000};   // without a byte of the body
-    std::chrono::milliseconds idle_timeout{75'000};   // keep-alive connection without a request
-    std::chrono::milliseconds write_timeout{60'000};  // a client that does not read
-    std::chrono::milliseconds drain_timeout{30'000};  // SIGTERM: how long running requests may take
-    std::string tls_cert;                             // PEM chain; with tls_key switches TLS on
+    std::chrono::milliseconds head_timeout{10'000};          // from the first byte of a head to its last
+    std::chrono::milliseconds body_timeout{60'000};          // without a byte of the body
+    std::chrono::milliseconds idle_timeout{75'000};          // keep-alive connection without a request
+    std::chrono::milliseconds write_timeout{60'000};         // a client that does not read
+    std::chrono::milliseconds drain_timeout{30'000};         // SIGTERM: how long running requests may take
+    std::string tls_cert;                                    // PEM chain; with tls_key switches TLS on
     std::string tls_key;
     std::vector<std::string> cors_origins = {"*"};
     void describe(settings::Visitor& v);
@@ -76,8 +76,8 @@ struct Response {
 using Dialect = Response (*)(const Error& error, RequestId request);
 
 /// One request and its response. Lives on one I/O thread; used by one coroutine.
-/// Exactly one of respond() or begin_stream()…end()/abort() is called; a handler that returns without answering
-/// gets 500 written for it, and one that left a stream open gets it aborted.
+/// Exactly one of respond() or begin_stream()…end()/abort() is called; a handler that returns without
+/// answering gets 500 written for it, and one that left a stream open gets it aborted.
 class Exchange {
    public:
     virtual ~Exchange() = default;
@@ -90,14 +90,17 @@ class Exchange {
     /// Percent-decoded value of {name} in the route's pattern.
     virtual std::string_view path_param(std::string_view name) const = 0;
 
-    /// Reads the whole body, at most `bytes_max` (and the server's own limit). The view stays valid until the exchange
-    /// ends and is followed by 64 readable bytes (simdjson's padding). Errors: payload_too_large, timeout, cancelled
-    /// (client left), invalid_request (bad chunking), overloaded (all bodies together exceed the bound).
+    /// Reads the whole body, at most `bytes_max` (and the server's own limit). The view stays valid until the
+    /// exchange ends and is followed by 64 readable bytes (simdjson's padding). Errors: payload_too_large,
+    /// timeout, cancelled (client left), invalid_request (bad chunking), overloaded (all bodies together
+    /// exceed the bound).
     virtual Async<Result<std::string_view>> body(std::size_t bytes_max) = 0;
 
-    /// Adds a header to the answer; before respond() or begin_stream(). `name` lower case. Value without CR/LF.
+    /// Adds a header to the answer; before respond() or begin_stream(). `name` lower case. Value without
+    /// CR/LF.
     virtual void add_header(std::string_view name, std::string_view value) = 0;
-    /// Head and body in one write. Content-Length is set here; HEAD sends no body. `content_type` may be empty.
+    /// Head and body in one write. Content-Length is set here; HEAD sends no body. `content_type` may be
+    /// empty.
     virtual Async<Result<void>> respond(int status, std::string_view content_type, std::string_view body) = 0;
     Async<Result<void>> respond(Response response);
     virtual Async<Result<void>> respond_error(Error error) = 0;  // in the route's dialect
@@ -109,13 +112,14 @@ class Exchange {
     virtual Async<Result<void>> write(std::string_view piece) = 0;
     /// Last piece (may be empty) and the terminating chunk in one write.
     virtual Async<Result<void>> end(std::string_view last_piece) = 0;
-    /// Writes `last_words` as a chunk if it can without waiting, then closes without a terminating chunk, so that no
-    /// client can take the stream for complete.
+    /// Writes `last_words` as a chunk if it can without waiting, then closes without a terminating chunk, so
+    /// that no client can take the stream for complete.
     virtual void abort(std::string_view last_words) = 0;
     virtual bool has_begun() const = 0;  // anything was answered
 
-    /// Called once, on this thread, when the client has gone while the handler waits for something else. Noticed within
-    /// a second. A client that closes only its sending side counts as gone. Empty function: stop watching.
+    /// Called once, on this thread, when the client has gone while the handler waits for something else.
+    /// Noticed within a second. A client that closes only its sending side counts as gone. Empty function:
+    /// stop watching.
     virtual void on_gone(std::move_only_function<void()> callback) = 0;
     virtual bool is_gone() const = 0;
 };
@@ -123,8 +127,9 @@ class Exchange {
 /// The coroutine runs on the exchange's I/O thread; `exchange` outlives it.
 using Handler = std::function<Async<void>(Exchange& exchange)>;
 
-/// Method and path pattern to handler. Patterns: literal segments, {name} for one segment, {name*} for the rest
-/// including slashes (last). Literals win over parameters. Built before the server starts, then read-only.
+/// Method and path pattern to handler. Patterns: literal segments, {name} for one segment, {name*} for the
+/// rest including slashes (last). Literals win over parameters. Built before the server starts, then
+/// read-only.
 class Router {
    public:
     Router();

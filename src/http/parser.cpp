@@ -56,7 +56,8 @@ Parse find_head_end(std::string_view text, std::size_t head_bytes_max, std::size
     const char* begin = text.data();
     const char* end = begin + text.size();
     const char* at = begin + std::min(scan_from, text.size());
-    while (const void* found = at < end ? std::memchr(at, '\n', static_cast<std::size_t>(end - at)) : nullptr) {
+    while (const void* found =
+               at < end ? std::memchr(at, '\n', static_cast<std::size_t>(end - at)) : nullptr) {
         const char* newline = static_cast<const char*>(found);
         if (newline == begin || newline[-1] != '\r') {
             problem = "a line ends without CR";
@@ -135,19 +136,22 @@ bool note_framing(const Header& header, Framing& out, const char*& problem) {
             if (equals_ignore_case(header.name, "connection"))
                 return parse_connection(header.value, out, problem);
             break;
-        default: break;
+        default:
+            break;
     }
     return true;
 }
 
 // Header lines from `at` to the empty line, which is known to be there with every LF preceded by CR.
-Parse parse_header_lines(const char* at, std::vector<Header>& headers, Framing& framing, const char*& problem) {
+Parse parse_header_lines(const char* at, std::vector<Header>& headers, Framing& framing,
+                         const char*& problem) {
     headers.clear();
     while (*at != '\r') {
         const char* name = at;
         while (is(*at, is_token)) ++at;
         if (*at != ':' || at == name) {
-            problem = name == at && (*at == ' ' || *at == '\t') ? "folded header line" : "malformed header name";
+            problem =
+                name == at && (*at == ' ' || *at == '\t') ? "folded header line" : "malformed header name";
             return Parse::bad;
         }
         auto name_size = static_cast<std::size_t>(at - name);
@@ -187,7 +191,7 @@ std::optional<std::string_view> find_header(std::span<const Header> headers, std
 }
 
 bool known_method(std::string_view text, Method& out) {
-    constexpr Method methods[] = {Method::post, Method::get,  Method::head,   Method::options,
+    constexpr Method methods[] = {Method::post, Method::get, Method::head, Method::options,
                                   Method::put,  Method::del, Method::patch};
     for (Method method : methods) {
         if (text == method_name(method)) {
@@ -230,7 +234,8 @@ bool parse_target(RequestHead& head) {
 // "HTTP/1.1" or "HTTP/1.0"; other well-formed versions are bad_version.
 Parse parse_version(std::string_view text, int& minor) {
     auto digit = [](char c) { return c >= '0' && c <= '9'; };
-    if (text.size() != 8 || !text.starts_with("HTTP/") || !digit(text[5]) || text[6] != '.' || !digit(text[7]))
+    if (text.size() != 8 || !text.starts_with("HTTP/") || !digit(text[5]) || text[6] != '.' ||
+        !digit(text[7]))
         return Parse::bad;
     minor = text[7] - '0';
     return text[5] == '1' && minor <= 1 ? Parse::complete : Parse::bad_version;
@@ -296,13 +301,20 @@ bool check_request_headers(ParsedRequest& out, const Framing& framing) {
 
 std::string_view method_name(Method method) {
     switch (method) {
-        case Method::get: return "GET";
-        case Method::head: return "HEAD";
-        case Method::post: return "POST";
-        case Method::put: return "PUT";
-        case Method::patch: return "PATCH";
-        case Method::del: return "DELETE";
-        case Method::options: return "OPTIONS";
+        case Method::get:
+            return "GET";
+        case Method::head:
+            return "HEAD";
+        case Method::post:
+            return "POST";
+        case Method::put:
+            return "PUT";
+        case Method::patch:
+            return "PATCH";
+        case Method::del:
+            return "DELETE";
+        case Method::options:
+            return "OPTIONS";
     }
     return "";
 }
@@ -318,7 +330,8 @@ std::optional<std::string_view> ParsedResponse::header(std::string_view name) co
 Parse parse_request_head(std::string_view text, std::size_t head_bytes_max, ParsedRequest& out,
                          std::size_t& scan_from) {
     out.problem = nullptr;
-    // Something that is not HTTP at all (a TLS hello, say) is refused by its first byte instead of being awaited.
+    // Something that is not HTTP at all (a TLS hello, say) is refused by its first byte instead of being
+    // awaited.
     if (!text.empty() && !is(text[0], is_token)) {
         out.problem = "malformed method";
         return Parse::bad;
@@ -408,25 +421,32 @@ ChunkDecoder::Step ChunkDecoder::next(std::string_view& input) {
 ChunkDecoder::Phase ChunkDecoder::after(char c) {
     auto expect = [c](char wanted, Phase next) { return c == wanted ? next : Phase::bad; };
     switch (phase_) {
-        case Phase::size: return after_size_char(c);
+        case Phase::size:
+            return after_size_char(c);
         case Phase::extension:
             if (c == '\r') return Phase::size_lf;
             return is(c, is_value) && ++overhead_ <= chunk_overhead_max ? Phase::extension : Phase::bad;
         case Phase::size_lf:
             digits_ = 0;
             return expect('\n', left_ == 0 ? Phase::trailer_start : Phase::data);
-        case Phase::data_cr: return expect('\r', Phase::data_lf);
-        case Phase::data_lf: return expect('\n', Phase::size);
+        case Phase::data_cr:
+            return expect('\r', Phase::data_lf);
+        case Phase::data_lf:
+            return expect('\n', Phase::size);
         case Phase::trailer_start:
             if (c == '\r') return Phase::end_lf;
             left_ = 0;
             return is(c, is_token) && ++overhead_ <= chunk_overhead_max ? Phase::trailer : Phase::bad;
-        case Phase::trailer: return after_trailer_char(c);
-        case Phase::trailer_lf: return expect('\n', Phase::trailer_start);
-        case Phase::end_lf: return expect('\n', Phase::done);
+        case Phase::trailer:
+            return after_trailer_char(c);
+        case Phase::trailer_lf:
+            return expect('\n', Phase::trailer_start);
+        case Phase::end_lf:
+            return expect('\n', Phase::done);
         case Phase::data:
         case Phase::done:
-        case Phase::bad: break;
+        case Phase::bad:
+            break;
     }
     return Phase::bad;
 }

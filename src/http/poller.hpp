@@ -19,7 +19,7 @@
 namespace nebula::http {
 
 class Poller {
- public:
+   public:
     /// What is registered. At most one coroutine waits per direction.
     struct Target {
         std::coroutine_handle<> reader;
@@ -44,7 +44,7 @@ class Poller {
     /// caller.
     void kick(Target& target);
 
- private:
+   private:
     struct Impl;
     friend struct PollerService;
     explicit Poller(IoThread& thread);

@@ -120,21 +120,48 @@ Response plain_dialect(const Error& error, RequestId) {
     Response response;
     response.status = 500;
     switch (error.code) {
-        case Code::invalid_request: response.status = 400; break;
-        case Code::unauthenticated: response.status = 401; break;
-        case Code::payment_required: response.status = 402; break;
-        case Code::forbidden: response.status = 403; break;
-        case Code::not_found: response.status = 404; break;
-        case Code::method_not_allowed: response.status = 405; break;
-        case Code::conflict: response.status = 409; break;
-        case Code::payload_too_large: response.status = 413; break;
-        case Code::rate_limited: response.status = 429; break;
-        case Code::headers_too_large: response.status = 431; break;
-        case Code::upstream_failed: response.status = 502; break;
-        case Code::overloaded: response.status = 503; break;
-        case Code::timeout: response.status = 504; break;
+        case Code::invalid_request:
+            response.status = 400;
+            break;
+        case Code::unauthenticated:
+            response.status = 401;
+            break;
+        case Code::payment_required:
+            response.status = 402;
+            break;
+        case Code::forbidden:
+            response.status = 403;
+            break;
+        case Code::not_found:
+            response.status = 404;
+            break;
+        case Code::method_not_allowed:
+            response.status = 405;
+            break;
+        case Code::conflict:
+            response.status = 409;
+            break;
+        case Code::payload_too_large:
+            response.status = 413;
+            break;
+        case Code::rate_limited:
+            response.status = 429;
+            break;
+        case Code::headers_too_large:
+            response.status = 431;
+            break;
+        case Code::upstream_failed:
+            response.status = 502;
+            break;
+        case Code::overloaded:
+            response.status = 503;
+            break;
+        case Code::timeout:
+            response.status = 504;
+            break;
         case Code::cancelled:
-        case Code::internal: break;
+        case Code::internal:
+            break;
     }
     response.content_type = "text/plain";
     response.body = error.message + "\n";
@@ -206,7 +233,8 @@ Router::Match Router::match(Method method, std::string_view path) const {
         if (!search.other[i]) continue;
         match.path_known = true;
         match.allow.append(match.allow.empty() ? "" : ", ").append(method_name(static_cast<Method>(i)));
-        if (static_cast<Method>(i) == Method::get && !search.other[index_of(Method::head)]) match.allow += ", HEAD";
+        if (static_cast<Method>(i) == Method::get && !search.other[index_of(Method::head)])
+            match.allow += ", HEAD";
     }
     if (match.path_known && !search.other[index_of(Method::options)]) match.allow += ", OPTIONS";
     match.dialect = plain_dialect;

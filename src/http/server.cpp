@@ -1,5 +1,5 @@
-#include <semaphore>
 #include <unistd.h>
+#include <semaphore>
 
 #include "http/exchange.hpp"
 #include "http/server_listener.hpp"
@@ -16,11 +16,12 @@ struct Server::Impl {
     bool started = false;
     bool stopped = false;
 
-    Impl(std::string name, const HttpSettings& settings, const Router& router, IoThreads& io, const Clock& clock,
-         metrics::Registry& registry)
+    Impl(std::string name, const HttpSettings& settings, const Router& router, IoThreads& io,
+         const Clock& clock, metrics::Registry& registry)
         : state(std::move(name), settings, router, clock, registry), threads(io) {
         state.running = std::vector<ServerState::Running>(io.size());
-        for (std::size_t i = 0; i < io.size(); ++i) servers.push_back(std::make_unique<ServerThread>(state, io[i]));
+        for (std::size_t i = 0; i < io.size(); ++i)
+            servers.push_back(std::make_unique<ServerThread>(state, io[i]));
     }
 
     /// Runs `work(i)` on every I/O thread and waits for all of them.

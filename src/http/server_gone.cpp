@@ -21,7 +21,8 @@ void GoneHook::unlink() {
     next_ = previous_ = nullptr;
 }
 
-GoneWatch::GoneWatch(IoThread& thread) : thread_(thread), deadline_(thread.deadlines(), &GoneWatch::fire, this) {}
+GoneWatch::GoneWatch(IoThread& thread)
+    : thread_(thread), deadline_(thread.deadlines(), &GoneWatch::fire, this) {}
 
 void GoneWatch::watch(GoneHook& hook, int fd, Ticks since, void (*callback)(void*), void* context) {
     hook.unlink();

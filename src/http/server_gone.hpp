@@ -1,6 +1,7 @@
 #pragma once
-// Notices clients that leave while their handler waits for something else. Watching costs nothing per request: every
-// 250 ms one poll(2) looks at those that have been watched longer than that. One thread. Private to http's server half.
+// Notices clients that leave while their handler waits for something else. Watching costs nothing per
+// request: every 250 ms one poll(2) looks at those that have been watched longer than that. One thread.
+// Private to http's server half.
 
 #include <poll.h>
 
@@ -58,8 +59,8 @@ class GoneWatch {
     Deadline deadline_;
     GoneHook::List watched_;
     GoneHook::List gone_;
-    std::vector<pollfd> polled_;      // reused
-    std::vector<GoneHook*> hooks_;    // beside polled_
+    std::vector<pollfd> polled_;    // reused
+    std::vector<GoneHook*> hooks_;  // beside polled_
 };
 
 }  // namespace nebula::http

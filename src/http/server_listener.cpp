@@ -58,8 +58,8 @@ int open_listener(const addrinfo& address) {
     return -1;
 }
 
-// With SO_REUSEPORT alone, a second server of the same user would share the port unnoticed and take half the connections.
-// A socket without it gets the address only when nobody listens there.
+// With SO_REUSEPORT alone, a second server of the same user would share the port unnoticed and take half the
+// connections. A socket without it gets the address only when nobody listens there.
 bool is_free(const addrinfo& address) {
     int fd = ::socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return false;
@@ -80,7 +80,8 @@ Result<int> bind_listener(const std::string& listen, std::uint16_t port) {
     std::string host = listen.substr(0, colon);
     std::string service = listen.substr(colon + 1);
     if (host.size() >= 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-    if (!parse_int<std::uint16_t>(service)) return cannot_listen(listen, "the port must be a number up to 65535");
+    if (!parse_int<std::uint16_t>(service))
+        return cannot_listen(listen, "the port must be a number up to 65535");
     if (port != 0) service = std::to_string(port);
 
     addrinfo hints{};
@@ -153,7 +154,8 @@ void Listener::accept_all() {
         if (errno == EAGAIN || errno == EWOULDBLOCK) break;
         // Out of descriptors or memory: asking again at once would only spin.
         server_.state.counted.accept_failures.add();
-        LOG_WARN("cannot accept connections", {"listener", server_.state.name}, {"error", std::strerror(errno)});
+        LOG_WARN("cannot accept connections", {"listener", server_.state.name},
+                 {"error", std::strerror(errno)});
         pause();
         return;
     }
@@ -180,7 +182,8 @@ void Listener::take(int fd, std::string remote_ip) {
         }
     }
     state.counted.connections.add(1);
-    if (state.sessions.spawn(server_.thread, serve_connection(&server_, fd, std::move(remote_ip), accepted))) return;
+    if (state.sessions.spawn(server_.thread, serve_connection(&server_, fd, std::move(remote_ip), accepted)))
+        return;
     state.connections.fetch_sub(1, std::memory_order_relaxed);
     state.counted.connections.add(-1);
     ::close(fd);

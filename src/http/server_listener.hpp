@@ -10,8 +10,8 @@
 
 namespace nebula::http {
 
-/// Binds `listen` ("127.0.0.1:8080", "[::1]:0", "localhost:80") with SO_REUSEPORT. `port` other than 0 replaces the
-/// one in `listen`. Returns the descriptor. Error text names the address.
+/// Binds `listen` ("127.0.0.1:8080", "[::1]:0", "localhost:80") with SO_REUSEPORT. `port` other than 0
+/// replaces the one in `listen`. Returns the descriptor. Error text names the address.
 Result<int> bind_listener(const std::string& listen, std::uint16_t port);
 /// "127.0.0.1:8080" and its port, as bound.
 std::string bound_address(int fd, std::uint16_t& port);

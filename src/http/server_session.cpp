@@ -19,12 +19,16 @@ struct Refusal {
 Refusal refusal_of(Parse why, const char* problem) {
     std::string text = problem != nullptr ? problem : "";
     switch (why) {
-        case Parse::too_large: return {{Code::headers_too_large, "the request's headers are too large"}, 431};
-        case Parse::bad_version: return {{Code::invalid_request, "only HTTP/1.1 and HTTP/1.0 are served"}, 505};
-        case Parse::unknown_method: return {{Code::invalid_request, "this method is not implemented"}, 501};
+        case Parse::too_large:
+            return {{Code::headers_too_large, "the request's headers are too large"}, 431};
+        case Parse::bad_version:
+            return {{Code::invalid_request, "only HTTP/1.1 and HTTP/1.0 are served"}, 505};
+        case Parse::unknown_method:
+            return {{Code::invalid_request, "this method is not implemented"}, 501};
         case Parse::bad:
         case Parse::complete:
-        case Parse::incomplete: break;
+        case Parse::incomplete:
+            break;
     }
     return {{Code::invalid_request, "malformed request: " + text}, 400};
 }
@@ -164,7 +168,7 @@ Async<bool> Session::serve_request() {
         well = sent.has_value();
     }
     bool again = co_await exchange_->finish();
-    co_return well && again;
+    co_return well&& again;
 }
 
 Async<bool> Session::run_handler() {
@@ -187,8 +191,8 @@ Async<bool> Session::run_handler() {
     co_return sent.has_value();
 }
 
-// Closing with unread input would reset the connection and could take our last words from the client: say that we are
-// done, read over what comes, for a bounded time, and close then.
+// Closing with unread input would reset the connection and could take our last words from the client: say
+// that we are done, read over what comes, for a bounded time, and close then.
 Async<void> Session::linger() {
     if (!exchange_ || exchange_->broken() || exchange_->is_gone()) co_return;
     connection_->shutdown_write();

@@ -12,7 +12,8 @@ namespace {
 constexpr std::size_t spare_exchanges_max = 128;
 
 metrics::Counter& refused(metrics::Registry& registry, const std::string& listener, const char* reason) {
-    return registry.counter("nebula_http_refused_total", "Connections and requests refused before a handler took them.",
+    return registry.counter("nebula_http_refused_total",
+                            "Connections and requests refused before a handler took them.",
                             {{"listener", listener}, {"reason", reason}});
 }
 
@@ -42,11 +43,11 @@ ServerMetrics::ServerMetrics(const std::string& listener, metrics::Registry& r)
       timeout_body(timeout(r, listener, "body")),
       timeout_idle(timeout(r, listener, "idle")),
       timeout_write(timeout(r, listener, "write")),
-      clients_gone(r.counter("nebula_http_clients_gone_total", "Clients that left while a handler was waiting.",
-                             {{"listener", listener}})) {}
+      clients_gone(r.counter("nebula_http_clients_gone_total",
+                             "Clients that left while a handler was waiting.", {{"listener", listener}})) {}
 
-ServerState::ServerState(std::string server_name, const HttpSettings& http_settings, const Router& route_table,
-                         const Clock& time, metrics::Registry& registry)
+ServerState::ServerState(std::string server_name, const HttpSettings& http_settings,
+                         const Router& route_table, const Clock& time, metrics::Registry& registry)
     : name(std::move(server_name)),
       settings(http_settings),
       router(route_table),
@@ -56,13 +57,15 @@ ServerState::ServerState(std::string server_name, const HttpSettings& http_setti
     registry.gauge_callback("nebula_http_buffered_bytes", "Request bodies in memory.",
                             [bytes = buffered_bytes] { return bytes->load(std::memory_order_relaxed); },
                             {{"listener", name}});
-    registry.gauge("nebula_http_buffered_bytes_max", "Bound of nebula_http_buffered_bytes.", {{"listener", name}})
+    registry
+        .gauge("nebula_http_buffered_bytes_max", "Bound of nebula_http_buffered_bytes.", {{"listener", name}})
         .set(settings.buffered_bytes_max);
 }
 
 bool ServerState::reserve_bytes(std::size_t bytes) {
     auto more = static_cast<std::int64_t>(bytes);
-    if (buffered_bytes->fetch_add(more, std::memory_order_relaxed) + more <= settings.buffered_bytes_max) return true;
+    if (buffered_bytes->fetch_add(more, std::memory_order_relaxed) + more <= settings.buffered_bytes_max)
+        return true;
     buffered_bytes->fetch_sub(more, std::memory_order_relaxed);
     return false;
 }
@@ -86,7 +89,8 @@ std::string_view ServerThread::date_line(Ticks now) {
     if (now < date_until_ && !date_.empty()) return date_;
     Time wall = thread.clock().now();
     auto second = std::chrono::floor<std::chrono::seconds>(wall);
-    date_until_ = now + std::chrono::seconds(1) - std::chrono::duration_cast<std::chrono::nanoseconds>(wall - second);
+    date_until_ =
+        now + std::chrono::seconds(1) - std::chrono::duration_cast<std::chrono::nanoseconds>(wall - second);
     auto seconds = static_cast<std::time_t>(second.time_since_epoch().count());
     std::tm parts{};
     ::gmtime_r(&seconds, &parts);

@@ -1,7 +1,8 @@
 #pragma once
 // What the connections of one server share. Private to http's server half.
 //   ServerState   one per server, all threads: settings, router, bounds, counters.
-//   ServerThread  one per server and I/O thread, used on that thread only: sessions, spare exchanges, date, gone watch.
+//   ServerThread  one per server and I/O thread, used on that thread only: sessions, spare exchanges, date,
+//   gone watch.
 
 #include <array>
 #include <atomic>
@@ -93,8 +94,8 @@ class ServerThread {
 
     void add(Session& session);
     void remove(Session& session);
-    void close_idle();    // connections without a request
-    void cancel_all();    // and tells running handlers that their client has gone
+    void close_idle();  // connections without a request
+    void cancel_all();  // and tells running handlers that their client has gone
 
     void begin_request() { running_.fetch_add(1, std::memory_order_relaxed); }
     void end_request();

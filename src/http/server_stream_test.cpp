@@ -5,14 +5,14 @@
 namespace nebula::http {
 namespace {
 
+using std::chrono::milliseconds;
+using std::chrono::seconds;
 using test::RawClient;
 using test::Rig;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
-using std::chrono::milliseconds;
-using std::chrono::seconds;
 
 std::string get(std::string_view path) { return "GET " + std::string(path) + " HTTP/1.1\r\nhost: a\r\n\r\n"; }
 std::string body_of(const std::string& response) { return response.substr(response.find("\r\n\r\n") + 4); }
@@ -66,7 +66,8 @@ struct Streams : ::testing::Test, Rig {
             (void)sent;
             throw std::runtime_error("no luck");
         });
-        on(Method::get, "/wait", [this](Exchange& exchange) -> Async<void> { return wait_for_gate(exchange); });
+        on(Method::get, "/wait",
+           [this](Exchange& exchange) -> Async<void> { return wait_for_gate(exchange); });
         on(Method::get, "/flood", [this](Exchange& exchange) -> Async<void> { return flood(exchange); });
     }
     Async<void> wait_for_gate(Exchange& exchange) {
@@ -112,7 +113,8 @@ TEST_F(Streams, WritesChunks) {
     EXPECT_THAT(c.read_until("\r\n\r\n0\r\n\r\n"), EndsWith("\r\n\r\n0\r\n\r\n"));
     c.send("HEAD /stream HTTP/1.1\r\nhost: a\r\n\r\n" + get("/empty"));
     EXPECT_THAT(c.read_until("\r\n\r\n"), HasSubstr("transfer-encoding: chunked\r\n"));
-    EXPECT_THAT(c.read_until("\r\n\r\n0\r\n\r\n"), StartsWith("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n"));
+    EXPECT_THAT(c.read_until("\r\n\r\n0\r\n\r\n"),
+                StartsWith("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n"));
 }
 
 // HTTP/1.0 knows no chunks: the body ends with the connection.
@@ -163,7 +165,8 @@ TEST_F(Streams, AnswersForHandlersThatFail) {
     EXPECT_THAT(c.read_until("0\r\n\r\n"), StartsWith("HTTP/1.1 200 "));
 }
 
-// A client that leaves while we wait for a provider: the handler hears of it within a second and can stop the work.
+// A client that leaves while we wait for a provider: the handler hears of it within a second and can stop the
+// work.
 TEST_F(Streams, TellsHandlersThatTheirClientIsGone) {
     start();
     RawClient c = client();

@@ -17,7 +17,7 @@ namespace nebula::http {
 ///   …at the end: splitter.pending() tells whether a partial event is left (a cut stream).
 /// Views are valid until the next push(). Take all events of a piece before pushing the next one.
 class SseSplitter {
- public:
+   public:
     explicit SseSplitter(std::size_t event_bytes_max = 1024 * 1024) : event_bytes_max_(event_bytes_max) {}
 
     /// False when the pending event exceeds the limit.
@@ -26,7 +26,7 @@ class SseSplitter {
     std::string_view next();
     bool pending() const { return !rest_.empty() || at_ < piece_.size(); }
 
- private:
+   private:
     // Where the scan stands: at the start of an event, inside a line, after a line's end, after the CR of a
     // blank line.
     enum class State : unsigned char { start, text, after_lf, after_cr, blank_cr };

@@ -63,7 +63,7 @@ BIO_METHOD* bio_method() {
 
 /// Sessions to resume, by host and port. One per client context, shared by all threads.
 class SessionCache {
- public:
+   public:
     void put(const std::string& key, SSL_SESSION* session) {
         std::lock_guard lock(mutex_);
         if (sessions_.size() >= origins_max && !sessions_.contains(key)) clear();
@@ -88,7 +88,7 @@ class SessionCache {
     }
     ~SessionCache() { clear(); }
 
- private:
+   private:
     static constexpr std::size_t per_origin_max = 8;
     static constexpr std::size_t origins_max = 1024;
     void clear() {

@@ -1,5 +1,5 @@
-// The gateway's reader of chat requests and its edits: whatever bytes come, no crash; and where the request is accepted,
-// the edited body is still JSON that says what was wanted and nothing else has changed.
+// The gateway's reader of chat requests and its edits: whatever bytes come, no crash; and where the request
+// is accepted, the edited body is still JSON that says what was wanted and nothing else has changed.
 #include <simdjson.h>
 
 #include <cstdlib>

@@ -1,5 +1,5 @@
-// Our chunk decoder beside Beast's: where both finish, the same body and the same end; where only one does, a reason
-// listed here. Every split of the input gives the same result.
+// Our chunk decoder beside Beast's: where both finish, the same body and the same end; where only one does, a
+// reason listed here. Every split of the input gives the same result.
 #include <boost/beast/http.hpp>
 #include <cstdio>
 #include <cstdlib>
@@ -43,7 +43,8 @@ Result decode(std::string_view text, std::size_t piece) {
                 result.bad = true;
                 return result;
             }
-            if (step.state == ChunkDecoder::State::data && step.data.empty()) disagree("an empty piece", text);
+            if (step.state == ChunkDecoder::State::data && step.data.empty())
+                disagree("an empty piece", text);
         }
     }
     return result;
@@ -72,8 +73,8 @@ Result beast_decode(std::string_view text) {
     return result;
 }
 
-// Beast reads extensions by their grammar and trailers as header fields; we read over both. Where those are in play,
-// accepting is a matter of taste, framing is not.
+// Beast reads extensions by their grammar and trailers as header fields; we read over both. Where those are
+// in play, accepting is a matter of taste, framing is not.
 bool has_extension_or_trailer(std::string_view text) {
     return text.find(';') != std::string_view::npos || text.find(':') != std::string_view::npos;
 }
@@ -92,7 +93,8 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
     Result ours = decode(text, std::max<std::size_t>(text.size(), 1));
     for (std::size_t piece : {std::size_t{1}, std::size_t{data[0]} + 1}) {
         Result again = decode(text, piece);
-        if (again.done != ours.done || again.bad != ours.bad || again.body != ours.body || again.used != ours.used)
+        if (again.done != ours.done || again.bad != ours.bad || again.body != ours.body ||
+            again.used != ours.used)
             disagree("split changes the result", text);
     }
     Result theirs = beast_decode(text);

@@ -1,6 +1,7 @@
-// Our head parsers beside Beast's. What we accept, Beast must accept and understand alike: otherwise somebody in front of
-// us could read the same bytes as another request. What we refuse and Beast accepts must be a strictness we chose
-// (listed here); what neither finishes must be unfinished for both. Nothing may depend on where reads ended.
+// Our head parsers beside Beast's. What we accept, Beast must accept and understand alike: otherwise somebody
+// in front of us could read the same bytes as another request. What we refuse and Beast accepts must be a
+// strictness we chose (listed here); what neither finishes must be unfinished for both. Nothing may depend on
+// where reads ended.
 #include <boost/beast/http.hpp>
 #include <cstdio>
 #include <cstdlib>
@@ -112,7 +113,8 @@ void fuzz_request(std::string_view text, std::size_t split) {
     Parse result = parse(text, ours, scan_from);
     ParsedRequest pieces;
     Parse by_pieces = in_pieces(text, split, parse, pieces);
-    bool both_wrong = by_pieces != Parse::complete && by_pieces != Parse::incomplete && result != Parse::complete;
+    bool both_wrong =
+        by_pieces != Parse::complete && by_pieces != Parse::incomplete && result != Parse::complete;
     if (by_pieces != result && !both_wrong) disagree("split changes the result", text, ours.problem);
 
     beast_http::request_parser<beast_http::empty_body> parser;
@@ -148,7 +150,8 @@ void fuzz_response(std::string_view text, std::size_t split) {
     Parse result = parse(text, ours, scan_from);
     ParsedResponse pieces;
     Parse by_pieces = in_pieces(text, split, parse, pieces);
-    bool both_wrong = by_pieces != Parse::complete && by_pieces != Parse::incomplete && result != Parse::complete;
+    bool both_wrong =
+        by_pieces != Parse::complete && by_pieces != Parse::incomplete && result != Parse::complete;
     if (by_pieces != result && !both_wrong) disagree("split changes the result", text, ours.problem);
 
     beast_http::response_parser<beast_http::empty_body> parser;
@@ -158,7 +161,8 @@ void fuzz_response(std::string_view text, std::size_t split) {
         std::string_view line = text.substr(0, text.find('\r'));
         if (line.size() == 12) return;
         if (!theirs.complete) disagree("Beast refuses", text, nullptr);
-        if (parser.get().result_int() != static_cast<unsigned>(ours.status)) disagree("status", text, nullptr);
+        if (parser.get().result_int() != static_cast<unsigned>(ours.status))
+            disagree("status", text, nullptr);
         if (theirs.bytes != ours.head_bytes) disagree("length of the head", text, nullptr);
         compare_headers(parser.get().base(), ours.headers, text);
         // Beast knows that these have no body and forgets their framing.

@@ -1,5 +1,5 @@
-// The configuration file is an operator's text: whatever it says, every mistake is a message and never a crash; and what
-// explain() prints can be read back.
+// The configuration file is an operator's text: whatever it says, every mistake is a message and never a
+// crash; and what explain() prints can be read back.
 #include <string_view>
 
 #include "app/settings.hpp"

@@ -23,7 +23,7 @@ struct Got {
 
 template <class AnyClock>
 class ClientFixture : public ::testing::Test {
- public:
+   public:
     AnyClock clock;
     metrics::Registry registry;
     IoThreads threads{clock, 1};

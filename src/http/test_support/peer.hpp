@@ -25,7 +25,7 @@ namespace nebula::http::testing {
 
 /// A connection as the peer sees it. Closed when the script returns.
 class PeerSocket {
- public:
+   public:
     explicit PeerSocket(int fd) : fd_(fd) {}
     PeerSocket(const PeerSocket&) = delete;
     ~PeerSocket() { ::close(fd_); }
@@ -74,7 +74,7 @@ class PeerSocket {
         ::setsockopt(fd_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
     }
 
- private:
+   private:
     static std::size_t length_in(const std::string& head) {
         std::size_t at = head.find("Content-Length: ");
         return at == std::string::npos ? 0 : std::stoul(head.substr(at + 16));
@@ -86,7 +86,7 @@ class PeerSocket {
 /// Listens on 127.0.0.1 (any port) or on a unix socket and runs `script` for each connection on a thread of
 /// its own.
 class Peer {
- public:
+   public:
     using Script = std::function<void(PeerSocket&)>;
 
     explicit Peer(Script script, const std::string& unix_path = {}) : script_(std::move(script)) {
@@ -128,7 +128,7 @@ class Peer {
         running_.clear();
     }
 
- private:
+   private:
     void accept_loop() {
         while (true) {
             int fd = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);

@@ -1,5 +1,6 @@
 #pragma once
-// A server on a loopback port under a FakeClock, and a client that sends and sees raw bytes. For this module's tests.
+// A server on a loopback port under a FakeClock, and a client that sends and sees raw bytes. For this
+// module's tests.
 
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
@@ -49,7 +50,8 @@ class RawClient {
 
     /// Everything up to the server's close; `reset` tells how it closed.
     std::string read_all() {
-        while (receive()) {}
+        while (receive()) {
+        }
         return std::exchange(seen_, {});
     }
     /// Up to and including `mark`.
@@ -67,13 +69,15 @@ class RawClient {
         std::size_t at = head.find("content-length: ");
         if (at == std::string::npos) return head;
         std::size_t length = std::stoul(head.substr(at + 16));
-        while (seen_.size() < length && receive()) {}
+        while (seen_.size() < length && receive()) {
+        }
         std::string body = seen_.substr(0, length);
         seen_.erase(0, length);
         return head + body;
     }
     bool closed() {
-        while (receive()) {}
+        while (receive()) {
+        }
         return ended_;
     }
     bool nothing_to_read() {
