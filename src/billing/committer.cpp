@@ -20,6 +20,7 @@ constexpr std::int64_t gather_expected_min =
     2;  // records expected within gather_time, else it is not worth it
 constexpr std::size_t gather_max = 64;
 constexpr auto stop_retry_max = 5'000ms;
+constexpr auto review_interval = 1s;
 constexpr std::size_t isolate_failures_max = 8;
 
 std::int64_t micros_between(Ticks from, Ticks to) {
@@ -28,6 +29,10 @@ std::int64_t micros_between(Ticks from, Ticks to) {
 
 Error unrecorded(std::string why) {
     return {Code::internal, "the request could not be recorded; it was not charged", "", std::move(why)};
+}
+
+Error doubtful(std::string why) {
+    return {Code::internal, "the request may or may not have been recorded and charged", "", std::move(why)};
 }
 
 std::uint64_t unsigned_nanos(Nanos amount) { return static_cast<std::uint64_t>(amount.value); }
@@ -117,13 +122,20 @@ void Committer::run() {
             phase_ = Phase::idle;
             if (unresolved_.empty()) {
                 wake_.wait(lock, [this] { return first_ != nullptr || is_stopping_; });
-            } else if (!wake_.wait_for(lock, 1s, [this] { return first_ != nullptr || is_stopping_; })) {
+            } else if (!wake_.wait_for(lock, review_interval,
+                                       [this] { return first_ != nullptr || is_stopping_; })) {
                 lock.unlock();
                 review_unresolved();
                 lock.lock();
             }
         }
         if (first_ == nullptr) return;
+        if (!unresolved_.empty() && clock_.ticks() - reviewed_at_ >= review_interval) {
+            // A queue that is never empty must not keep doubtful money for ever.
+            lock.unlock();
+            review_unresolved();
+            lock.lock();
+        }
         gather(lock);
         phase_ = Phase::busy;
         take(batch);
@@ -183,7 +195,7 @@ void Committer::commit(Entries& batch) {
         if (attempt != Attempt::failed || batch.empty() || back_off(waited, pause)) continue;
         batch.insert(batch.end(), later.begin(), later.end());
         later.clear();
-        give_up(batch, unrecorded(problem_), is_unknown_);
+        give_up(batch, is_unknown_ ? doubtful(problem_) : unrecorded(problem_), is_unknown_);
         is_unknown_ = false;
     }
 }
@@ -347,6 +359,7 @@ void Committer::give_up(Entries& batch, const Error& why, bool is_in_doubt) {
 
 // Money of records that were given up in doubt comes back when the database says they are not there.
 void Committer::review_unresolved() {
+    reviewed_at_ = clock_.ticks();
     std::vector<bool> is_there(unresolved_.size());
     auto look = [&](store::Tx& tx) -> Result<bool> {
         for (std::size_t i = 0; i < unresolved_.size(); ++i)

@@ -97,6 +97,7 @@ class Committer {
         Nanos charge;
     };
     std::vector<Unresolved> unresolved_;
+    Ticks reviewed_at_{};
 
     // Shared with the registry's callback, which may outlive this object. Queued and in the batch in hand.
     std::shared_ptr<std::atomic<std::int64_t>> depth_ = std::make_shared<std::atomic<std::int64_t>>(0);
