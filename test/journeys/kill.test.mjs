@@ -10,3 +10,10 @@ for (const engine of engines) {
     t.diagnostic(`${calls} calls, ${delivered} delivered whole`);
   });
 }
+
+for (const engine of engines) {
+  test(`SIGTERM under load, three times, ${engine}`, async (t) => {
+    const { calls, delivered } = await kill_rounds(engine, { rounds: 3, workers: 32, how: 'stop' });
+    t.diagnostic(`${calls} calls, ${delivered} delivered whole`);
+  });
+}

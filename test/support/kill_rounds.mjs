@@ -1,4 +1,4 @@
-// Kill −9 under load and compare with the provider's journal. Every call reports a pair of token counts that
+// Kill −9 (or SIGTERM) under load and compare with the provider's journal. Every call reports a pair of token counts that
 // no other call reports, so each usage record names the call it belongs to.
 
 import assert from 'node:assert/strict';
@@ -8,7 +8,7 @@ import { random, seed_of_run } from './wait.mjs';
 const usage_of_call = (n) => ({ prompt_tokens: 1 + Math.floor(n / 1000), completion_tokens: 1 + (n % 1000) });
 const call_of_usage = (u) => (u.prompt_tokens - 1) * 1000 + u.completion_tokens - 1;
 
-export async function kill_rounds(engine, { rounds, workers = 16, seed = seed_of_run }) {
+export async function kill_rounds(engine, { rounds, workers = 16, seed = seed_of_run, how = 'kill' }) {
   const dice = random(seed);
   const credit = 1000000n * 1000000000n;
   const s = await stage({ engine, credit: '1000000' });
@@ -39,7 +39,8 @@ export async function kill_rounds(engine, { rounds, workers = 16, seed = seed_of
       };
       const loads = Array.from({ length: workers }, work);
       await new Promise((r) => setTimeout(r, dice.between(60, 500)));
-      await s.server.kill();
+      const exit = await s.server[how]();
+      if (how === 'stop') assert.deepEqual([exit.code, exit.signal], [0, null], s.server.output.slice(-2000));
       running = false;
       await Promise.all(loads);
       await s.server.launch();
