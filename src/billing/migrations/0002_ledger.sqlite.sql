@@ -19,7 +19,9 @@ CREATE TABLE postings (
     debit_account INTEGER NOT NULL REFERENCES ledger_accounts (id),
     credit_account INTEGER NOT NULL REFERENCES ledger_accounts (id),
     amount INTEGER NOT NULL CHECK (typeof(amount) = 'integer' AND amount > 0),
-    kind TEXT NOT NULL CHECK (kind IN ('usage', 'grant', 'payment', 'promotion', 'correction')),
+    -- Not IN: for more than two words SQLite fills a temporary b-tree with them, for each row.
+    kind TEXT NOT NULL CHECK (kind = 'usage' OR kind = 'grant' OR kind = 'payment' OR kind = 'promotion'
+        OR kind = 'correction'),
     idempotency_key TEXT NULL,
     note TEXT NOT NULL DEFAULT '',
     created_at INTEGER NOT NULL,

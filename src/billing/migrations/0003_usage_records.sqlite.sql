@@ -14,7 +14,9 @@ CREATE TABLE usage_records (
     price_cached_input_per_m INTEGER NOT NULL,
     is_estimated INTEGER NOT NULL CHECK (is_estimated IN (0, 1)),
     is_streamed INTEGER NOT NULL CHECK (is_streamed IN (0, 1)),
-    outcome TEXT NOT NULL CHECK (outcome IN ('completed', 'client_left', 'upstream_failed', 'cancelled')),
+    -- Not IN: for more than two words SQLite fills a temporary b-tree with them, for each row.
+    outcome TEXT NOT NULL CHECK (outcome = 'completed' OR outcome = 'client_left' OR outcome = 'upstream_failed'
+        OR outcome = 'cancelled'),
     status INTEGER NOT NULL,
     started_at INTEGER NOT NULL,
     latency_us INTEGER NOT NULL,
