@@ -52,7 +52,7 @@ Async<int> deep(int levels) {
     co_return below + 1;
 }
 
-Async<int> loop_of_ready_awaits(int count) {
+[[maybe_unused]] Async<int> loop_of_ready_awaits(int count) {
     int sum = 0;
     for (int i = 0; i < count; ++i) sum += co_await add(0, 1);
     co_return sum;
