@@ -50,6 +50,7 @@ export async function byte_exact(engine, count, { rounds = 1 } = {}) {
         assert.equal(answer.status, 200, `${what}: ${answer.text}`);
         assert.equal(answer.complete, true, what);
         const record = by_id.get(JSON.parse(answer.events()[0]).id);
+        assert.ok(record, `${what}: the provider never sent\n${answer.text.slice(0, 2000)}`);
         assert.equal(record.whole, true);
         assert.equal(sha256(answer.body), asked ? record.sha256 : record.sha256_without_usage, what);
         owed += price_of(record.usage.prompt_tokens, record.usage.completion_tokens);

@@ -147,6 +147,7 @@ export class Nebula {
       });
     });
     this.exit = null;
+    this.is_ending = false;
     let wake;
     const ready = new Promise((resolve) => {
       wake = resolve;
@@ -178,12 +179,21 @@ export class Nebula {
     if (!this.url || !this.admin_url) throw new Error(`no listener lines before "ready":\n${this.stdout}`);
     this.listens = { api: new URL(this.url).host, admin: new URL(this.admin_url).host };
     this.write_config();
+    this.exited.then((exit) => {
+      // A server that died by itself fails the test at once, whatever the test is waiting for.
+      if (this.is_ending) return;
+      const said = `nebula ended by itself: ${JSON.stringify(exit)}\n${this.output.slice(-4000)}`;
+      process.nextTick(() => {
+        throw new Error(said);
+      });
+    });
     return this;
   }
 
   /** SIGTERM; resolves to `{ code, signal, ms }` when it has ended. */
   async stop({ within_ms = 15000 } = {}) {
     const began = performance.now();
+    this.is_ending = true;
     this.child.kill('SIGTERM');
     const exit = await within(
       within_ms,
@@ -196,6 +206,7 @@ export class Nebula {
   }
 
   async kill() {
+    this.is_ending = true;
     this.child.kill('SIGKILL');
     await this.exited;
     this.listens = undefined;
@@ -205,6 +216,7 @@ export class Nebula {
   /** Ends the server if it runs and removes everything it has written. */
   async remove() {
     if (this.child && !this.exit) {
+      this.is_ending = true;
       this.child.kill('SIGKILL');
       await this.exited;
     }
