@@ -12,42 +12,6 @@ namespace json = boost::json;
 
 constexpr std::size_t body_bytes_max = 1024 * 1024;
 
-int status_of(Code code) {
-    switch (code) {
-        case Code::invalid_request:
-            return 400;
-        case Code::unauthenticated:
-            return 401;
-        case Code::forbidden:
-            return 403;
-        case Code::not_found:
-            return 404;
-        case Code::method_not_allowed:
-            return 405;
-        case Code::conflict:
-            return 409;
-        case Code::payload_too_large:
-            return 413;
-        case Code::headers_too_large:
-            return 431;
-        case Code::payment_required:
-            return 402;
-        case Code::rate_limited:
-            return 429;
-        case Code::overloaded:
-            return 503;
-        case Code::upstream_failed:
-            return 502;
-        case Code::timeout:
-            return 504;
-        case Code::cancelled:
-            return 499;
-        case Code::internal:
-            return 500;
-    }
-    return 500;
-}
-
 Async<void> answer_text(http::Exchange& exchange, int status, std::string body) {
     co_await exchange.respond(status, "text/plain; charset=utf-8", body);
 }
@@ -56,7 +20,7 @@ Async<void> answer_text(http::Exchange& exchange, int status, std::string body) 
 
 http::Response admin_error(const Error& error, RequestId) {
     http::Response response;
-    response.status = status_of(error.code);
+    response.status = http::status_of(error.code);
     response.body = R"({"error":{"code":)" + json_string(code_name(error.code)) + R"(,"message":)" +
                     json_string(error.message) + R"(,"param":)" +
                     (error.param.empty() ? "null" : json_string(error.param)) + "}}";

@@ -6,7 +6,6 @@ namespace nebula::gateway {
 namespace {
 
 struct Words {
-    int status;
     const char* type;
     const char* code;  // null = JSON null
 };
@@ -14,37 +13,37 @@ struct Words {
 Words words_of(const Error& error) {
     switch (error.code) {
         case Code::invalid_request:
-            return {400, "invalid_request_error", nullptr};
+            return {"invalid_request_error", nullptr};
         case Code::unauthenticated:
-            return {401, "invalid_request_error", "invalid_api_key"};
+            return {"invalid_request_error", "invalid_api_key"};
         case Code::forbidden:
-            return {403, "invalid_request_error", nullptr};
+            return {"invalid_request_error", nullptr};
         case Code::not_found:
-            return {404, "invalid_request_error", error.param == "model" ? "model_not_found" : nullptr};
+            return {"invalid_request_error", error.param == "model" ? "model_not_found" : nullptr};
         case Code::method_not_allowed:
-            return {405, "invalid_request_error", "method_not_supported"};
+            return {"invalid_request_error", "method_not_supported"};
         case Code::conflict:
-            return {409, "invalid_request_error", nullptr};
+            return {"invalid_request_error", nullptr};
         case Code::payload_too_large:
-            return {413, "invalid_request_error", "payload_too_large"};
+            return {"invalid_request_error", "payload_too_large"};
         case Code::headers_too_large:
-            return {431, "invalid_request_error", "headers_too_large"};
+            return {"invalid_request_error", "headers_too_large"};
         case Code::payment_required:
-            return {402, "insufficient_quota", "insufficient_quota"};
+            return {"insufficient_quota", "insufficient_quota"};
         case Code::rate_limited:
-            return {429, error.param == "tokens" ? "tokens" : "requests", "rate_limit_exceeded"};
+            return {error.param == "tokens" ? "tokens" : "requests", "rate_limit_exceeded"};
         case Code::overloaded:
-            return {503, "server_error", "overloaded"};
+            return {"server_error", "overloaded"};
         case Code::upstream_failed:
-            return {502, "server_error", "upstream_failed"};
+            return {"server_error", "upstream_failed"};
         case Code::timeout:
-            return {504, "server_error", "timeout"};
+            return {"server_error", "timeout"};
         case Code::cancelled:
-            return {499, "invalid_request_error", "cancelled"};
+            return {"invalid_request_error", "cancelled"};
         case Code::internal:
-            return {500, "server_error", nullptr};
+            return {"server_error", nullptr};
     }
-    return {500, "server_error", nullptr};
+    return {"server_error", nullptr};
 }
 
 }  // namespace
@@ -54,7 +53,7 @@ http::Response openai_error(const Error& error, RequestId) {
     // The parameter of a rate limit names the unit, which the type already says.
     bool has_param = !error.param.empty() && error.code != Code::rate_limited;
     http::Response response;
-    response.status = words.status;
+    response.status = http::status_of(error.code);
     response.body = R"({"error":{"message":)" + json_string(error.message) + R"(,"type":")" + words.type +
                     R"(","param":)" + (has_param ? json_string(error.param) : "null") + R"(,"code":)" +
                     (words.code != nullptr ? json_string(words.code) : "null") + "}}";

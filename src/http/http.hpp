@@ -72,6 +72,9 @@ struct Response {
     std::vector<std::pair<std::string, std::string>> headers = {};  // further ones; names in lower case
 };
 
+/// The status that every dialect answers a code with; 499 for a caller that has left.
+int status_of(Code code);
+
 /// How a Code becomes a status and a body: one function per dialect, an exhaustive switch inside.
 using Dialect = Response (*)(const Error& error, RequestId request);
 

@@ -118,57 +118,49 @@ bool is_below(std::string_view path, std::string_view prefix) {
 // Where no dialect was set at all.
 Response plain_dialect(const Error& error, RequestId) {
     Response response;
-    response.status = 500;
-    switch (error.code) {
-        case Code::invalid_request:
-            response.status = 400;
-            break;
-        case Code::unauthenticated:
-            response.status = 401;
-            break;
-        case Code::payment_required:
-            response.status = 402;
-            break;
-        case Code::forbidden:
-            response.status = 403;
-            break;
-        case Code::not_found:
-            response.status = 404;
-            break;
-        case Code::method_not_allowed:
-            response.status = 405;
-            break;
-        case Code::conflict:
-            response.status = 409;
-            break;
-        case Code::payload_too_large:
-            response.status = 413;
-            break;
-        case Code::rate_limited:
-            response.status = 429;
-            break;
-        case Code::headers_too_large:
-            response.status = 431;
-            break;
-        case Code::upstream_failed:
-            response.status = 502;
-            break;
-        case Code::overloaded:
-            response.status = 503;
-            break;
-        case Code::timeout:
-            response.status = 504;
-            break;
-        case Code::cancelled:
-        case Code::internal:
-            break;
-    }
+    response.status = status_of(error.code);
     response.content_type = "text/plain";
     response.body = error.message + "\n";
     return response;
 }
 
 }  // namespace
+
+int status_of(Code code) {
+    switch (code) {
+        case Code::invalid_request:
+            return 400;
+        case Code::unauthenticated:
+            return 401;
+        case Code::payment_required:
+            return 402;
+        case Code::forbidden:
+            return 403;
+        case Code::not_found:
+            return 404;
+        case Code::method_not_allowed:
+            return 405;
+        case Code::conflict:
+            return 409;
+        case Code::payload_too_large:
+            return 413;
+        case Code::rate_limited:
+            return 429;
+        case Code::headers_too_large:
+            return 431;
+        case Code::cancelled:
+            return 499;
+        case Code::internal:
+            return 500;
+        case Code::upstream_failed:
+            return 502;
+        case Code::overloaded:
+            return 503;
+        case Code::timeout:
+            return 504;
+    }
+    return 500;
+}
 
 struct Router::Impl {
     Node root;
