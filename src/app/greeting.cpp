@@ -57,6 +57,11 @@ void greet(Services& services, const AppSettings& settings, const std::string& a
         std::printf("no model is configured and none lies in %s\n", settings.runtime.models_dir.c_str());
         return;
     }
+    if (!settings.http.tls_cert.empty()) {
+        std::printf("TLS is on: use a client that trusts the certificate at https://%s\n",
+                    api_address.c_str());
+        return;
+    }
     std::string key(made->at("key").as_string());
     std::string account(made->at("account").as_string());
     std::string url = "http://" + api_address;

@@ -193,7 +193,7 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
         co_await call.exchange.respond_error(std::move(settled.error()));
         co_return Attempt::answered;
     }
-    call.metrics->completed.add();
+    (call.is_client_gone ? call.metrics->client_left : call.metrics->completed).add();
     std::string_view type = upstream.header("content-type").value_or("application/json");
     co_await call.exchange.respond(200, type, *body);
     co_return Attempt::answered;
