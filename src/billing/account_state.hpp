@@ -22,6 +22,13 @@ struct Shared {
     std::atomic<std::int64_t> waiters{0};
     metrics::Counter* holds_taken = nullptr;
     metrics::Counter* holds_ended = nullptr;
+
+    /// Holds of requests in progress.
+    std::int64_t holds() const {
+        // Ended is read first, so that a hold taken and ended in between does not make it negative.
+        std::uint64_t ended = holds_ended->value();
+        return static_cast<std::int64_t>(holds_taken->value() - ended);
+    }
 };
 
 /// One admit() in the queue of its account; lives in the coroutine's frame. Whoever unlinks it under the

@@ -123,14 +123,11 @@ Billing::Impl::Impl(const BillingSettings& given, store::Db& database, const Clo
       db(database),
       clock(source),
       shared(std::make_shared<Shared>()),
-      committer(given, database, source, metrics) {
+      committer(given, database, source, metrics, *shared) {
     shared->holds_taken = &metrics.counter("nebula_billing_holds_total", "Holds taken.");
     shared->holds_ended = &metrics.counter("nebula_billing_holds_ended_total", "Holds settled or released.");
-    metrics.gauge_callback("nebula_billing_holds", "Holds of requests in progress.", [counts = shared] {
-        // Ended is read first, so that a hold taken and ended in between does not make it negative.
-        std::uint64_t ended = counts->holds_ended->value();
-        return static_cast<std::int64_t>(counts->holds_taken->value() - ended);
-    });
+    metrics.gauge_callback("nebula_billing_holds", "Holds of requests in progress.",
+                           [counts = shared] { return counts->holds(); });
     metrics.gauge_callback("nebula_billing_waiters", "Requests waiting for money held by others.",
                            [counts = shared] { return counts->waiters.load(); });
     metrics.gauge("nebula_billing_waiters_max", "Above this, requests that would wait are refused.")

@@ -15,10 +15,10 @@ using namespace std::chrono_literals;
 
 // While records come fast, waiting a little makes one transaction of many: a commit costs CPU and a sync, a
 // record in it only a few microseconds. A lone record never waits.
-constexpr std::chrono::microseconds gather_time = 250us;
+constexpr std::chrono::microseconds gather_time = 500us;
 constexpr std::int64_t gather_expected_min =
     2;  // records expected within gather_time, else it is not worth it
-constexpr std::size_t gather_max = 64;
+constexpr std::size_t gather_max = 256;
 constexpr auto stop_retry_max = 5'000ms;
 constexpr auto review_interval = 1s;
 constexpr std::size_t isolate_failures_max = 8;
@@ -40,9 +40,10 @@ std::uint64_t unsigned_nanos(Nanos amount) { return static_cast<std::uint64_t>(a
 }  // namespace
 
 Committer::Committer(const BillingSettings& settings, store::Db& db, const Clock& clock,
-                     metrics::Registry& metrics)
+                     metrics::Registry& metrics, const Shared& shared)
     : db_(db),
       clock_(clock),
+      shared_(shared),
       queue_max_(settings.queue_max),
       batch_max_(static_cast<std::size_t>(std::max<std::int64_t>(1, settings.batch_max))),
       commit_retry_(settings.commit_retry),
@@ -153,7 +154,9 @@ void Committer::gather(std::unique_lock<std::mutex>& lock) {
     auto per_second = static_cast<std::int64_t>(length_) * 1'000'000 / elapsed;
     records_per_second_ += (per_second - records_per_second_) / 4;
     if (records_per_second_ * gather_time.count() < gather_expected_min * 1'000'000) return;
-    wanted_ = std::min(batch_max_, gather_max);
+    // Everybody in progress may settle within that time; once all have, there is nothing to wait for.
+    auto in_progress = static_cast<std::size_t>(std::max<std::int64_t>(shared_.holds(), 0));
+    wanted_ = std::min({length_ + in_progress, batch_max_, gather_max});
     if (is_stopping_ || length_ >= wanted_) return;
     phase_ = Phase::gathering;
     wake_.wait_for(lock, gather_time, [this] { return length_ >= wanted_ || is_stopping_; });

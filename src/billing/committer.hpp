@@ -22,7 +22,8 @@ namespace nebula::billing {
 /// caller gets internal).
 class Committer {
    public:
-    Committer(const BillingSettings& settings, store::Db& db, const Clock& clock, metrics::Registry& metrics);
+    Committer(const BillingSettings& settings, store::Db& db, const Clock& clock, metrics::Registry& metrics,
+              const Shared& shared);
     ~Committer() { stop(); }
     void start();
     /// Commits what is queued, then joins.
@@ -61,6 +62,7 @@ class Committer {
 
     store::Db& db_;
     const Clock& clock_;
+    const Shared& shared_;
     const std::int64_t queue_max_;
     const std::size_t batch_max_;
     const std::chrono::milliseconds commit_retry_;
