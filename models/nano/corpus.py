@@ -314,6 +314,27 @@ def noisy(q, rng, chatter=True):
     return q
 
 
+def weak_words():
+    """Words of the product that decide nothing alone: among strange words they ask nothing about Nebula."""
+    weak, strong = set(), set()
+    for f in FACTS:
+        for groups in f["concepts"]:
+            for word in (w for g in groups for w in g if w):
+                (strong if sum(any(g) for g in groups) == 1 or word in f["patterns"] else weak).add(word)
+        strong |= {
+            w for p in f["patterns"] if p.startswith("[") and p.endswith("]") for w in p[1:-1].split("|")
+        }
+    strong |= set(
+        "token provider proxy upstream backend prompts vendor admin durability evicted eviction".split()
+    )
+    return sorted(w for w in weak - strong if w.isalpha() and w not in SPELLING)
+
+
+WEAK = weak_words()
+# The share of questions about Nebula; the rest is off-topic, but for a few sums.
+fact_share = 0.63
+
+
 def off_topic_question(rng):
     """Half in natural frames, the rest as words among filler, like the facts: so filler says nothing."""
     if rng.random() < 0.6:
@@ -322,6 +343,8 @@ def off_topic_question(rng):
     groups = [[offtopic.subject(rng)] for _ in range(rng.choice((1, 1, 2)))]
     if rng.random() < 0.35:
         groups.append([rng.choice(offtopic.VERBS)])
+    if rng.random() < 0.4:
+        groups.append([rng.choice(WEAK)])
     return noisy(from_concepts(groups, rng), rng, False), offtopic.REFUSAL
 
 
@@ -358,7 +381,7 @@ def add_question(rng):
 
 def sample(rng):
     r = rng.random()
-    if r < 0.63:
+    if r < fact_share:
         return fact_question(rng)
     if r < 0.97:
         return off_topic_question(rng)

@@ -39,6 +39,7 @@ def arguments():
     p.add_argument("--vocab", type=int, default=2048)
     p.add_argument("--batch", type=int, default=2048, help="tokens per step")
     p.add_argument("--lr", type=float, default=2e-3)
+    p.add_argument("--fact-share", type=float, default=corpus.fact_share)
     p.add_argument("--seed", type=int, default=7)
     p.add_argument("--export-every", type=float, default=300, help="seconds")
     p.add_argument("--resume", action="store_true")
@@ -250,6 +251,7 @@ def export(path, model, weights, tok):
 def main():
     a = arguments()
     os.makedirs(a.out, exist_ok=True)
+    corpus.fact_share = a.fact_share
     torch.manual_seed(a.seed)
     torch.set_num_threads(a.threads)
     t0 = time.time()
