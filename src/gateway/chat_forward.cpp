@@ -9,6 +9,7 @@ namespace nebula::gateway {
 namespace {
 
 constexpr std::size_t refusal_bytes_max = 64 * 1024;
+constexpr std::chrono::milliseconds rest_time_max{2'000};  // for what follows the end of a stream
 
 Error upstream_error(const char* message, std::string detail, int status = 0) {
     return {.code = Code::upstream_failed,
@@ -232,6 +233,8 @@ Async<Chat::Attempt> Chat::answer_stream(Call& call, std::unique_ptr<http::Clien
         case StreamEnd::Kind::done:
             state.succeeded();
             // What follows the end is read in the background, so that the connection can be used again.
+            // It outlives the call and its token.
+            upstream->detach(rest_time_max);
             background_.spawn(call.exchange.thread(), read_rest(std::move(upstream)));
             co_await finish_stream(call, std::move(end.last_event));
             co_return Attempt::answered;

@@ -67,6 +67,9 @@ class ClientResponse {
     /// call; empty = clean end. The piece is followed by 64 readable bytes. Errors: upstream_failed (cut, bad
     /// framing), timeout, cancelled (after cancel()).
     virtual Async<Result<std::string_view>> read() = 0;
+    /// Lets go of the CancelToken given to send(), which may then end before this answer, and bounds what is
+    /// left of it. Not during a read().
+    virtual void detach(std::chrono::milliseconds rest) = 0;
     /// Reads the rest into one text, at most `bytes_max` (upstream_failed beyond).
     Async<Result<std::string>> read_all(std::size_t bytes_max);
 };

@@ -45,6 +45,10 @@ class Response11 final : public ClientResponse {
     std::optional<std::uint64_t> content_length() const override { return upstream_->parsed.content_length; }
     bool ends_with_connection() const override { return body_ == Body::until_close; }
 
+    void detach(std::chrono::milliseconds rest) override {
+        cancel_ = nullptr;
+        total_at_ = std::min(total_at_, client_.clock.ticks() + rest);
+    }
     Async<Result<std::string_view>> read() override;
 
    private:

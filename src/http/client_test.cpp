@@ -401,5 +401,31 @@ TEST_F(ClientCancelTest, EndsEveryPhase) {
     EXPECT_EQ(idle(), 0);
 }
 
+// The rest of a stream is read in the background after its request, and the token with it, is gone: the
+// answer used to reach for the dead token (found by the sanitizer in the journeys).
+TEST_F(ClientCancelTest, ADetachedAnswerOutlivesItsToken) {
+    std::binary_semaphore detached(0);
+    Peer peer([&](PeerSocket& socket) {
+        socket.read_request();
+        socket.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n");
+        detached.acquire();
+        socket.write("0\r\n\r\n");
+        socket.wait_until_closed();
+    });
+    auto body = [](ClientCancelTest* self, Origin origin, std::binary_semaphore* gone) -> Async<bool> {
+        auto token = std::make_unique<CancelToken>();
+        auto response = co_await self->use_client().send(origin, get_request(), token.get());
+        if (!response) co_return false;
+        auto piece = co_await (*response)->read();
+        if (!piece || *piece != "ok") co_return false;
+        (*response)->detach(std::chrono::milliseconds(60'000));
+        token.reset();
+        gone->release();
+        auto end = co_await (*response)->read();
+        co_return end && end->empty();
+    };
+    EXPECT_TRUE(sync_wait(run_on(threads[0], body(this, origin_of(peer), &detached))));
+}
+
 }  // namespace
 }  // namespace nebula::http
