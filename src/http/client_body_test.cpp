@@ -22,23 +22,29 @@ class ClientBodyTest : public ClientFixture<SystemClock> {
 
 // A cut anywhere before the last byte is an error: it must never look like the end of the answer.
 TEST_F(ClientBodyTest, TakesNoCutForACleanEnd) {
-    std::string_view answer;
-    std::size_t cut = 0;
+    std::mutex mutex;  // the peer answers from a thread of its own
+    std::string_view sent;
     Peer peer([&](PeerSocket& socket) {
         socket.read_request();
-        socket.write(answer.substr(0, cut));
+        std::lock_guard lock(mutex);
+        socket.write(sent);
     });
-    for (std::string_view each :
+    auto answer_with = [&](std::string_view text) {
+        std::lock_guard lock(mutex);
+        sent = text;
+    };
+    for (std::string_view answer :
          {std::string_view("HTTP/1.1 200 OK\r\nContent-Length: 11\r\nX-Y: z\r\n\r\nhello world"),
           std::string_view(
               "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
               "5;ext=1\r\nhello\r\n6\r\n world\r\n0\r\nTrailer: x\r\n\r\n")}) {
-        answer = each;
-        for (cut = 0; cut < answer.size(); ++cut) {
+        for (std::size_t cut = 0; cut < answer.size(); ++cut) {
+            answer_with(answer.substr(0, cut));
             Got got = run_get(peer);
             EXPECT_FALSE(got.ok) << cut;
             EXPECT_EQ(got.error.code, Code::upstream_failed) << cut;
         }
+        answer_with(answer);
         Got got = run_get(peer);
         EXPECT_TRUE(got.ok) << got.error.detail;
         EXPECT_EQ(got.body, "hello world");
