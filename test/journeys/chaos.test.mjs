@@ -109,7 +109,7 @@ test('PostgreSQL ends connections under load: they are made again, nothing is lo
   }
 });
 
-test('a disk that is full under load: what cannot be recorded is not delivered whole and not charged; with room again it recovers', async (t) => {
+test('a disk that is full under load: what is not recorded is not delivered whole and not charged; it recovers', async (t) => {
   const fake = await FakeProvider.start();
   const server = await Nebula.start({ start: false, upstream: fake, billing: { commit_retry_ms: 500 } });
   const disk = small_disk(server, 8 << 20);

@@ -42,7 +42,8 @@ for (const engine of engines) {
         'no new connection is served',
         async () => {
           try {
-            const answer = await call(url, { key: s.account.key, body: say('fake:ok'), within_ms: 1000 });
+            // Without a key, so that a call that comes before the signal has been seen costs nothing.
+            const answer = await call(url, { body: say('fake:ok'), within_ms: 1000 });
             return answer.status === 503 || answer.status === 0;
           } catch {
             return true;
