@@ -86,7 +86,8 @@ Async<Chat::Attempt> Chat::attempt(Call& call, const catalog::Route& route) {
     const catalog::Provider& provider = *route.provider;
     Upstream& state = upstreams_.of(provider.name);
     Ticks now = services_.clock.ticks();
-    if (!state.may_try(now)) co_return Attempt::try_next;
+    Attempted attempted(state, now);
+    if (!attempted) co_return Attempt::try_next;
     Slot slot(state, provider.concurrency_max);
     if (!slot) {
         call.error = {.code = Code::overloaded,

@@ -20,11 +20,11 @@ Upstream::Upstream(const std::string& name, metrics::Registry& metrics)
       open_gauge_(metrics.gauge("nebula_upstream_breaker_open",
                                 "1 while the provider's circuit breaker is open.", {{"provider", name}})) {}
 
-bool Upstream::may_try(Ticks now) {
+Upstream::Leave Upstream::may_try(Ticks now) {
     Ticks::rep until = open_until_.load(std::memory_order_relaxed);
-    if (until == 0) return true;
-    if (now.time_since_epoch().count() < until) return false;
-    return !trial_.exchange(true);  // half open: one request finds out
+    if (until == 0) return Leave::yes;
+    if (now.time_since_epoch().count() < until) return Leave::no;
+    return trial_.exchange(true) ? Leave::no : Leave::trial;  // half open: one request finds out
 }
 
 void Upstream::succeeded() {

@@ -21,8 +21,10 @@ class Upstream {
    public:
     Upstream(const std::string& name, metrics::Registry& metrics);
 
-    /// Closed: yes. Open: no, until its time is over; then one trial at a time.
-    bool may_try(Ticks now);
+    /// Closed: yes. Open: no, until its time is over; then one trial at a time, which ends with end_trial().
+    enum class Leave { no, yes, trial };
+    Leave may_try(Ticks now);
+    void end_trial() { trial_ = false; }
     void succeeded();
     /// `reason` is a bounded word for the metric: connect, timeout, cut, status_5xx, malformed.
     void failed(const catalog::Provider& provider, Ticks now, const char* reason);
@@ -45,6 +47,23 @@ class Upstream {
     metrics::Histogram& latency_;
     metrics::Gauge& in_flight_gauge_;
     metrics::Gauge& open_gauge_;
+};
+
+/// The breaker's leave for one attempt. A trial that ends without a verdict (the client left, no slot was
+/// free) makes room for the next one.
+class Attempted {
+   public:
+    Attempted(Upstream& upstream, Ticks now) : upstream_(upstream), leave_(upstream.may_try(now)) {}
+    Attempted(const Attempted&) = delete;
+    Attempted& operator=(const Attempted&) = delete;
+    ~Attempted() {
+        if (leave_ == Upstream::Leave::trial) upstream_.end_trial();
+    }
+    explicit operator bool() const { return leave_ != Upstream::Leave::no; }
+
+   private:
+    Upstream& upstream_;
+    Upstream::Leave leave_;
 };
 
 /// Holds one of a provider's slots.

@@ -28,20 +28,40 @@ TEST(Upstream, BreakerOpensRestsAndTriesOnce) {
     provider.breaker_failures = 3;
     provider.breaker_open = 10s;
     for (int i = 0; i < 2; ++i) upstream.failed(provider, clock.ticks(), "connect");
-    EXPECT_TRUE(upstream.may_try(clock.ticks()));
+    EXPECT_TRUE(Attempted(upstream, clock.ticks()));
     upstream.succeeded();
     for (int i = 0; i < 3; ++i) upstream.failed(provider, clock.ticks(), "connect");
-    EXPECT_FALSE(upstream.may_try(clock.ticks()));
+    EXPECT_FALSE(Attempted(upstream, clock.ticks()));
     clock.advance(10s);
-    EXPECT_TRUE(upstream.may_try(clock.ticks()));
-    EXPECT_FALSE(upstream.may_try(clock.ticks())) << "only one trial at a time";
-    upstream.failed(provider, clock.ticks(), "timeout");
-    EXPECT_FALSE(upstream.may_try(clock.ticks())) << "a failed trial opens it again";
+    {
+        Attempted trial(upstream, clock.ticks());
+        EXPECT_TRUE(trial);
+        EXPECT_FALSE(Attempted(upstream, clock.ticks())) << "only one trial at a time";
+        upstream.failed(provider, clock.ticks(), "timeout");
+    }
+    EXPECT_FALSE(Attempted(upstream, clock.ticks())) << "a failed trial opens it again";
     clock.advance(10s);
-    EXPECT_TRUE(upstream.may_try(clock.ticks()));
-    upstream.succeeded();
-    EXPECT_TRUE(upstream.may_try(clock.ticks()));
-    EXPECT_TRUE(upstream.may_try(clock.ticks()));
+    {
+        Attempted trial(upstream, clock.ticks());
+        EXPECT_TRUE(trial);
+        upstream.succeeded();
+    }
+    Attempted first(upstream, clock.ticks()), second(upstream, clock.ticks());
+    EXPECT_TRUE(first && second);
+}
+
+// A trial whose client leaves says nothing; the breaker must not stay half open for ever because of it.
+TEST(Upstream, ATrialWithoutVerdictMakesRoomForTheNext) {
+    metrics::Registry metrics;
+    FakeClock clock;
+    Upstream upstream("p", metrics);
+    catalog::Provider provider;
+    provider.breaker_failures = 1;
+    provider.breaker_open = 10s;
+    upstream.failed(provider, clock.ticks(), "connect");
+    clock.advance(10s);
+    EXPECT_TRUE(Attempted(upstream, clock.ticks()));
+    EXPECT_TRUE(Attempted(upstream, clock.ticks()));
 }
 
 TEST(Upstream, SlotsAreBoundedAndComeBack) {
