@@ -251,7 +251,7 @@ Async<Result<Settled>> Billing::settle(Hold hold, UsageRecord record) {
         charge(*entry);
         Settled settled = entry->settled;
         if (impl.committer.enqueue(entry.get())) {
-            entry.release();  // the committer's now
+            static_cast<void>(entry.release());  // the committer's now
             co_return settled;
         }
         state->give_back(settled.charge);

@@ -175,7 +175,7 @@ void read_error(ondemand::value value, Completion& out) {
 // Malformed unless the whole text is one object with `choices`, or with an `error`.
 Completion read(std::string_view text, std::string_view part_name, const UsageBounds& bounds) {
     thread_local Scratch scratch;
-    const Completion malformed;
+    Completion malformed;
     Completion out;
     ondemand::object object;
     if (scratch.start(text) || scratch.document.get_object().get(object)) return malformed;
