@@ -19,8 +19,10 @@ SRC = os.path.join(ROOT, "src")
 # Foundations are toolboxes: all their headers are public.
 ALL_PUBLIC = {"base", "async"}
 EXTRA_PUBLIC = {
-    "store": {"migrations.hpp"},
-    "http": {"client.hpp", "sse.hpp"},
+    "store": {"migrations.hpp", "notices.hpp", "node.hpp"},
+    "accounts": {"caller.hpp", "guard.hpp", "audit.hpp", "people.hpp", "teams.hpp"},
+    "billing": {"commerce.hpp", "bills.hpp"},
+    "http": {"client.hpp", "sse.hpp", "json_api.hpp", "dialects.hpp"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
 

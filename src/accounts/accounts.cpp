@@ -57,7 +57,7 @@ struct Accounts::Impl {
     BlockingPool hashing{hashing_threads, hashing_queue_max};  // last: its threads end first
 };
 
-Accounts::Accounts(store::Db& db, const Clock& clock, metrics::Registry& metrics)
+Accounts::Accounts(store::Db& db, const Clock& clock, metrics::Registry& metrics, store::Notices*)
     : impl_(std::make_unique<Impl>(db, clock, metrics)) {}
 Accounts::~Accounts() = default;
 

@@ -14,18 +14,28 @@
 #include "base/crypto.hpp"
 #include "base/ids.hpp"
 #include "base/metrics.hpp"
+#include "base/nanos.hpp"
 #include "base/result.hpp"
 #include "base/secret.hpp"
+#include "store/notices.hpp"
 #include "store/store.hpp"
 
 namespace nebula::accounts {
 
+struct Caller;  // caller.hpp
+
 std::span<const store::Migration> migrations();
 
+/// What owns resources, keys and money: a person's own account or a team.
+enum class AccountKind { personal, team };
 struct Account {
     AccountId id;
-    std::string name;
+    std::string name;  // unique; of a personal account the person's e-mail address
     Time created_at;
+    AccountKind kind = AccountKind::team;
+    UserId owner = {};  // empty: made by the operator, without a person
+    std::string display_name = {};
+    std::string description = {};
 };
 
 enum class Role { customer, operator_ };
@@ -35,12 +45,27 @@ struct User {
     std::string email;
     Role role = Role::customer;
     Time created_at;
+    std::string name = {};
+    bool is_active = true;   // false: address not verified yet, or locked by the operator
+    AccountId account = {};  // personal
+    bool has_totp = false;
 };
 
-/// Requests and tokens per minute; 0 = no limit of its own.
+/// Per minute, and requests per UTC day; 0 = no limit of its own.
 struct RateLimits {
     std::int64_t rpm = 0;
     std::int64_t tpm = 0;
+    std::int64_t ipm = 0;
+    std::int64_t rpd = 0;
+};
+
+/// What a key may spend; 0 = no budget. Days and months are UTC calendar ones.
+struct KeyBudget {
+    Nanos total;
+    Nanos daily;
+    Nanos weekly;  // Monday to Sunday
+    Nanos monthly;
+    bool is_any() const { return (total.value | daily.value | weekly.value | monthly.value) != 0; }
 };
 
 struct Key {
@@ -51,6 +76,35 @@ struct Key {
     RateLimits limits;
     Time created_at;
     std::optional<Time> revoked_at;
+    std::string description = {};
+    UserId creator = {};                   // empty: made by the operator
+    std::uint32_t permissions = ~0u;       // bits of Permissions (caller.hpp)
+    std::vector<std::string> models = {};  // allow-list of catalog ids ("qwen*" = prefix); empty = all
+    KeyBudget budget = {};
+    bool is_disabled = false;
+    std::optional<Time> expires_at = {};
+    std::optional<Time> last_used_at = {};  // written every minute
+    std::optional<Time> updated_at = {};
+    Sha256 hash = {};                      // OpenRouter's public name of a key
+    std::optional<Time> grace_until = {};  // this is the former text of a regenerated key, good until then
+
+    /// Neither revoked, disabled nor past its time.
+    bool is_usable(Time now) const {
+        return !revoked_at && !is_disabled && (!expires_at || now < *expires_at) &&
+               (!grace_until || now < *grace_until);
+    }
+    bool may_use_model(std::string_view model) const;
+};
+/// What can be changed of a key; absent = stays.
+struct KeyChange {
+    std::optional<std::string> name;
+    std::optional<std::string> description;
+    std::optional<RateLimits> limits;
+    std::optional<KeyBudget> budget;
+    std::optional<std::vector<std::string>> models;
+    std::optional<std::uint32_t> permissions;
+    std::optional<bool> is_disabled;
+    std::optional<std::optional<Time>> expires_at;
 };
 struct NewKey {
     Key key;
@@ -67,7 +121,9 @@ bool is_well_formed_key(std::string_view text);
 /// threads.
 class Accounts {
    public:
-    Accounts(store::Db& db, const Clock& clock, metrics::Registry& metrics);
+    /// With `notices`, keys changed by other processes leave this one's memory at once ("key" notices).
+    Accounts(store::Db& db, const Clock& clock, metrics::Registry& metrics,
+             store::Notices* notices = nullptr);
     ~Accounts();
 
     /// The hot path: known keys are answered from memory, without a lock held across anything slow. Null =
@@ -77,11 +133,27 @@ class Accounts {
     /// but well-formed tokens are remembered for 10 s (bounded at 10,000), so guessing costs no SQL.
     Async<Result<std::shared_ptr<const Key>>> authenticate(std::string token);
 
+    /// Remembers that the key was used now; written to the database every minute (flush_last_used()).
+    void note_use(const Key& key);
+    /// Blocking; called by the app every minute and at stop.
+    void flush_last_used();
+
     // Names: 1–100 characters without control characters; account names and e-mails are unique → conflict.
     Async<Result<Account>> create_account(std::string name);
     Async<Result<std::vector<Account>>> list_accounts();
     Async<Result<Account>> account(std::string id_or_name);
     Async<Result<NewKey>> create_key(AccountId account, std::string name, RateLimits limits);
+    /// `wanted`: name, description, account, creator, limits, permissions, models, budget, expires_at are
+    /// used. `caller` (may be null: the operator's command line) goes to the audit log. At most 1,000 usable
+    /// keys per account → conflict. Names need not be unique.
+    Async<Result<NewKey>> create_key(Key wanted, const Caller* caller);
+    /// Of that account, else not_found. Audit row and notice in the same transaction.
+    Async<Result<Key>> change_key(AccountId account, KeyId id, KeyChange change, const Caller* caller);
+    /// Same id, new text; the former text stays good for `grace` (0: ends now; at most 7 days).
+    Async<Result<NewKey>> regenerate_key(AccountId account, KeyId id, std::chrono::seconds grace,
+                                         const Caller* caller);
+    Async<Result<Key>> revoke_key(AccountId account, KeyId id, const Caller* caller);
+    Async<Result<Key>> key(AccountId account, KeyId id);
     Async<Result<std::vector<Key>>> list_keys(std::optional<AccountId> account);
     /// By id ("key_…"). Effective at once on this node. Not found → not_found; already revoked → the key,
     /// unchanged.

@@ -13,6 +13,9 @@
 #include "billing/verify.hpp"
 
 namespace nebula::billing {
+/// Budgets of a key and quota of a plan that a hold has taken as well.
+struct HoldParts {};
+
 namespace {
 
 // Far below 2^63, so that sums of a few balances cannot overflow.
@@ -134,14 +137,18 @@ Billing::Impl::Impl(const BillingSettings& given, store::Db& database, const Clo
         .set(given.admission_waiters_max);
 }
 
+Hold::Hold() = default;
 Hold::Hold(Hold&& other) noexcept
-    : state_(std::exchange(other.state_, nullptr)), amount_(std::exchange(other.amount_, {})) {}
+    : state_(std::exchange(other.state_, nullptr)),
+      amount_(std::exchange(other.amount_, {})),
+      parts_(std::move(other.parts_)) {}
 
 Hold& Hold::operator=(Hold&& other) noexcept {
     if (this != &other) {
         release();
         state_ = std::exchange(other.state_, nullptr);
         amount_ = std::exchange(other.amount_, {});
+        parts_ = std::move(other.parts_);
     }
     return *this;
 }
@@ -155,7 +162,7 @@ void Hold::release() {
 }
 
 Billing::Billing(const BillingSettings& settings, store::Db& db, const Clock& clock,
-                 metrics::Registry& metrics)
+                 metrics::Registry& metrics, store::Node*, store::Notices*)
     : impl_(std::make_unique<Impl>(settings, db, clock, metrics)) {}
 
 Billing::~Billing() { stop(); }

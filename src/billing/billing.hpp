@@ -18,6 +18,7 @@
 #include <string_view>
 #include <vector>
 
+#include "accounts/accounts.hpp"
 #include "async/async.hpp"
 #include "base/clock.hpp"
 #include "base/ids.hpp"
@@ -25,6 +26,8 @@
 #include "base/nanos.hpp"
 #include "base/result.hpp"
 #include "base/settings.hpp"
+#include "store/node.hpp"
+#include "store/notices.hpp"
 #include "store/store.hpp"
 
 namespace nebula::billing {
@@ -43,12 +46,13 @@ struct BillingSettings {
     void describe(settings::Visitor& v);
 };
 
-/// nano-dollars per million tokens.
+/// nano-dollars per million tokens, and per request.
 struct Prices {
     Nanos input_per_m;
     Nanos output_per_m;
     Nanos
         cached_input_per_m;  // of cached prompt tokens; equal to input_per_m unless the model says otherwise
+    Nanos request = {};      // flat, on top of the tokens
 };
 
 struct TokenUsage {
@@ -79,24 +83,95 @@ struct UsageRecord {
     Time started_at;
     std::int64_t latency_us = 0;
     std::int64_t first_token_us = 0;
+    std::string product = "llm";  // bills group by it: llm, gen_api, gpu, serverless, cloud_storage
+    // Tokens that the plan's quota paid for; set by settle(), and when read back.
+    std::int64_t quota_input = 0;
+    std::int64_t quota_output = 0;
+    // When read back only.
+    Nanos charge = {};
+    Nanos written_off = {};
+    PostingId posting = {};
 };
 
 struct Balance {
-    Nanos available;  // what can be spent now: ledger balance minus holds
+    Nanos available;  // what can be spent now: ledger balance minus holds; negative after a refund or dispute
     Nanos held;
+    Nanos paid = {};   // of the ledger's balance: bought or granted
+    Nanos bonus = {};  // of the ledger's balance: bonus, promotion, gift; spent first
+    Nanos debt = {};   // what a refund or dispute took that was spent already; new money pays it first
+};
+
+/// What an account's plan and tier give it right now. Loaded by Commerce, kept beside the account's state.
+struct Terms {
+    std::string plan;               // id of the plan; empty: pay as you go
+    std::int64_t period_start = 0;  // microseconds; names the quota's row
+    Time period_end;
+    std::int64_t quota_input = 0;  // tokens in the period; 0 with quota_output 0: no quota
+    std::int64_t quota_output = 0;
+    bool may_overrun = true;        // beyond the quota: credits pay; false: 402 until the period ends
+    bool restricts_models = false;  // only these classes may be used
+    std::vector<std::string> model_classes;  // "basic", "vision", …
+    std::string tier;                        // for people: "Engineer 3", "T2"
+    // Limits of the account, 0 = none; and per model of the account.
+    std::int64_t rpm = 0, tpm = 0, ipm = 0, rpd = 0;
+    std::int64_t model_rpm = 0, model_tpm = 0;
+    bool is_suspended = false;  // debt, or stopped by the operator: no admission
+    Time good_until;            // load again then (at most a minute away)
+};
+using LoadTerms = std::function<Terms(store::Tx& tx, AccountId account, Time now)>;
+
+enum class MovementKind {
+    grant,        // by the operator; negative takes back, not below zero
+    payment,      // credits bought; `tax` was paid on top
+    bonus,        // of a package or plan
+    promotion,    // code or gift
+    plan_fee,     // out of the credits
+    charge,       // out of the credits, for `product` (instances, storage)
+    refund,       // payment given back: takes credits, the missing part becomes debt
+    dispute,      // like refund
+    dispute_won,  // gives back what the dispute took
+    correction,   // re-rating: positive gives back, negative charges (missing part becomes debt)
+};
+const char* movement_name(MovementKind kind);
+
+/// Money that moves otherwise than by metered use. Idempotent by `key`.
+struct Movement {
+    AccountId account;
+    MovementKind kind = MovementKind::grant;
+    Nanos amount;                    // > 0 but for grant and correction
+    Nanos tax = {};                  // payment, refund: part of what was paid that is tax
+    std::string key;                 // required but for grant; at most 200 bytes
+    std::string note;                // at most 500 bytes
+    std::string reference;           // the provider's or invoice's id
+    std::string product;             // charge
+    std::optional<Time> expires_at;  // bonus, promotion
+};
+struct Moved {
+    PostingId id;            // of the movement
+    Nanos amount;            // what the customer's credits changed by
+    Nanos debt;              // what became (positive) or paid back (negative) debt
+    bool is_replay = false;  // the key was used before for the same content: nothing happened now
+    Balance balance;         // after
 };
 
 struct AccountState;  // private
+struct HoldParts;     // private
 
 /// Money set aside for one request. Move-only; releases what was not settled when destroyed. Any thread. Must
 /// not outlive its Billing.
 class Hold {
    public:
-    Hold() = default;
+    Hold();
     Hold(Hold&& other) noexcept;
     Hold& operator=(Hold&& other) noexcept;
     ~Hold();
-    Nanos amount() const { return amount_; }
+    Nanos amount() const { return amount_; }  // of credits
+    /// Tokens of the plan's quota that are held.
+    std::int64_t quota_input() const;
+    std::int64_t quota_output() const;
+    /// The least that credits and every budget of the key have for this request: what the output cap is made
+    /// of.
+    Nanos spendable() const;
     AccountId account() const;
     explicit operator bool() const { return state_ != nullptr; }
     void release();
@@ -105,17 +180,31 @@ class Hold {
     friend class Billing;
     AccountState* state_ = nullptr;
     Nanos amount_;
+    std::unique_ptr<HoldParts> parts_;  // budgets and quota; null for most
 };
 
 struct HoldRequest {
     AccountId account;
     Nanos worst_case;  // hold this if the balance has it
     Nanos least;       // else, with nothing else outstanding, whatever is there if at least this
+
+    // Budgets of the key, taken before the credits: when one is short, the error is payment_required with
+    // param "key" and says which budget. `key` null or without budget: nothing is looked up.
+    const accounts::Key* budget_of = nullptr;
+    // The plan's quota, used before the credits: tokens it has pay first, credits hold the price of the rest.
+    // Used when uses_quota and the account's Terms have a quota.
+    bool uses_quota = false;
+    Prices prices;      // with uses_quota: worst_case = charge_of(prices, most)
+    TokenUsage most;    // worst case in tokens
+    TokenUsage fewest;  // least in tokens
 };
 
 struct Settled {
-    Nanos charge;       // what was charged
-    Nanos written_off;  // part of the price that the balance did not have (never below zero)
+    Nanos charge;                  // what was charged
+    Nanos written_off;             // part of the price that the balance did not have (never below zero)
+    std::int64_t quota_input = 0;  // tokens the plan's quota paid for
+    std::int64_t quota_output = 0;
+    Nanos remaining = {};  // available right after
 };
 
 struct VerifyReport {
@@ -130,7 +219,10 @@ struct VerifyReport {
 /// 1,000,000; then requests of further accounts are refused as overloaded).
 class Billing {
    public:
-    Billing(const BillingSettings& settings, store::Db& db, const Clock& clock, metrics::Registry& metrics);
+    /// Several processes on one database: `node` and `notices` are given and node->is_shared(): balances,
+    /// budgets and quotas are then leased in slices (see README). Otherwise this process owns everything.
+    Billing(const BillingSettings& settings, store::Db& db, const Clock& clock, metrics::Registry& metrics,
+            store::Node* node = nullptr, store::Notices* notices = nullptr);
     ~Billing();    // stop()
     void start();  // the committer thread; without it nothing is ever committed
     /// Commits what is queued, joins, and answers those still waiting with cancelled. Settling afterwards is
@@ -163,8 +255,35 @@ class Billing {
     /// Durable when it returns. Not zero and at most 1 billion credits; a balance of at most 4 billion. Key
     /// and note: at most 200 and 500 bytes.
     Async<Result<Balance>> grant(AccountId account, Nanos amount, std::string key, std::string note);
-    /// Exact, with holds as they are in this process.
+    /// Everything else that moves money; grant() is the short form of one kind. `also` runs first in the same
+    /// transaction (an error rolls everything back); it does not run on a replay. Errors: invalid_request,
+    /// conflict (key used for other content), payment_required (plan_fee, charge: not enough), not_found.
+    /// Durable when it returns; every node spends by the new balance at once (notice).
+    Async<Result<Moved>> move(Movement movement, std::function<Result<void>(store::Tx&)> also = {});
+    /// Expires bonus credits whose time has come; every minute, on any node. Blocking.
+    Result<std::int64_t> expire_bonuses();
+
+    void set_terms_loader(LoadTerms load);
+    /// Known to this process and still good, else null: then await load_terms().
+    std::shared_ptr<const Terms> terms(AccountId account) const;
+    Async<Result<std::shared_ptr<const Terms>>> load_terms(AccountId account);
+    /// Plan, tier or suspension changed: forget the terms on every node. In the transaction of the change.
+    void terms_changed(store::Tx& tx, AccountId account);
+
+    /// What a key has spent in each of its budget periods, exact as of the last commit.
+    struct KeySpending {
+        Nanos total, daily, weekly, monthly;
+    };
+    Async<Result<KeySpending>> key_spending(AccountId account, KeyId key);
+    /// Tokens of the plan's quota used in the current period: {input, output}.
+    Async<Result<TokenUsage>> quota_used(AccountId account);
+
+    /// Exact. One process: with holds as they are. Several: held is what all nodes lease.
     Async<Result<Balance>> balance(AccountId account);
+    /// Signed receipt of one request: JSON text as receipt.hpp describes it. Of that account, else not_found.
+    Async<Result<std::string>> receipt(AccountId account, RequestId request);
+    /// Ed25519 public key (hex) that receipts are signed with.
+    Async<Result<std::string>> receipt_key();
     Async<Result<std::vector<UsageRecord>>> usage(AccountId account, std::int64_t limit);
     /// Recomputes everything from the postings and usage records. Reads the database only.
     static Result<VerifyReport> verify(store::Db& db);

@@ -138,7 +138,11 @@ class Router {
     Router();
     ~Router();
     Router(Router&&) noexcept;
-    void add(Method method, std::string_view pattern, Dialect dialect, Handler handler);
+    /// `access`: who may call it, in words ("anyone", "person", "account:billing_read", …): kept beside the
+    /// route so that the whole table can be listed and tested. The handler enforces it (accounts::Guard sets
+    /// both).
+    void add(Method method, std::string_view pattern, Dialect dialect, Handler handler,
+             std::string access = "unguarded");
     /// Errors of unmatched paths below `prefix` (404, 405, malformed requests use "/"). Longest prefix wins.
     void set_dialect(std::string_view prefix, Dialect dialect);
 
@@ -152,6 +156,13 @@ class Router {
     Match match(Method method, std::string_view path) const;
     /// Every route as "METHOD pattern", sorted.
     std::vector<std::string> routes() const;
+    struct RouteInfo {
+        Method method;
+        std::string pattern;
+        std::string access;
+    };
+    /// Every route with who may call it, sorted by pattern and method.
+    std::vector<RouteInfo> table() const;
 
    private:
     struct Impl;

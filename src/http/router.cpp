@@ -13,6 +13,7 @@ constexpr std::size_t method_count = 7;
 struct Route {
     Handler handler;
     Dialect dialect = nullptr;
+    std::string access;
     std::vector<std::string> names;  // of the parameters, in the order they stand in the pattern
 };
 
@@ -91,7 +92,7 @@ bool descend(const Node& node, std::string_view path, Search& search) {
     return false;
 }
 
-void collect(const Node& node, const std::string& prefix, std::vector<std::string>& out) {
+void collect(const Node& node, const std::string& prefix, std::vector<Router::RouteInfo>& out) {
     for (std::size_t i = 0; i < method_count; ++i) {
         if (!node.routes[i]) continue;
         std::string pattern = prefix.empty() ? "/" : prefix;
@@ -103,7 +104,7 @@ void collect(const Node& node, const std::string& prefix, std::vector<std::strin
             else
                 pattern.insert(many + 1, name);
         }
-        out.push_back(std::string(method_name(static_cast<Method>(i))) + " " + pattern);
+        out.push_back({static_cast<Method>(i), std::move(pattern), node.routes[i]->access});
     }
     for (const auto& [name, next] : node.literals) collect(*next, prefix + "/" + name, out);
     if (node.one) collect(*node.one, prefix + "/{}", out);
@@ -171,11 +172,13 @@ Router::Router() : impl_(std::make_unique<Impl>()) {}
 Router::~Router() = default;
 Router::Router(Router&&) noexcept = default;
 
-void Router::add(Method method, std::string_view pattern, Dialect dialect, Handler handler) {
+void Router::add(Method method, std::string_view pattern, Dialect dialect, Handler handler,
+                 std::string access) {
     CHECK(pattern.starts_with('/'), "patterns are absolute paths");
     auto route = std::make_unique<Route>();
     route->handler = std::move(handler);
     route->dialect = dialect;
+    route->access = std::move(access);
     Node* node = &impl_->root;
     bool more = true;
     for (std::string_view left = pattern.substr(1); more;) {
@@ -238,10 +241,18 @@ Router::Match Router::match(Method method, std::string_view path) const {
     return match;
 }
 
+std::vector<Router::RouteInfo> Router::table() const {
+    std::vector<RouteInfo> all;
+    collect(impl_->root, "", all);
+    std::ranges::sort(all, {}, [](const RouteInfo& route) { return std::pair(route.pattern, route.method); });
+    return all;
+}
+
 std::vector<std::string> Router::routes() const {
     std::vector<std::string> all;
-    collect(impl_->root, "", all);
-    std::sort(all.begin(), all.end());
+    for (const RouteInfo& route : table())
+        all.push_back(std::string(method_name(route.method)) + " " + route.pattern);
+    std::ranges::sort(all);
     return all;
 }
 

@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::size_t shard_count = 64;
 constexpr std::size_t checks_max = 8;
-constexpr std::array<const char*, 4> kind_names = {"key", "account", "model", "ip"};
+constexpr std::array<const char*, 5> kind_names = {"key", "account", "model", "ip", "credits_ip"};
 
 std::uint64_t hash_bytes(std::uint64_t seed, std::string_view bytes) {
     std::uint64_t h = 0xCBF29CE484222325ULL ^ seed * 0x9E3779B97F4A7C15ULL;
@@ -209,7 +209,7 @@ void tighten(std::int64_t limit, const Window& window, std::int64_t now_ms, std:
 }  // namespace
 
 RateLimiter::RateLimiter(const LimitSettings& settings, const Clock& clock, metrics::Registry& metrics,
-                         std::size_t buckets_max)
+                         std::size_t buckets_max, store::Db*, store::Node*, store::Notices*)
     : impl_(std::make_unique<Impl>(settings, clock, metrics, buckets_max)) {}
 RateLimiter::~RateLimiter() = default;
 

@@ -36,6 +36,9 @@
 
 namespace nebula::store {
 
+/// The store's own tables: nodes and change notices.
+std::span<const Migration> migrations();
+
 enum class Engine { sqlite, postgres };
 
 /// The database is gone, full or broken; caught at request, job and start-up boundaries.

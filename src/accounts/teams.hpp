@@ -1,0 +1,64 @@
+#pragma once
+// Teams: accounts with several people. Roles, permission groups, invitations by token, transfer, leave,
+// remove. Every change writes its audit row in the same transaction and tells other nodes ("user" notice).
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "accounts/accounts.hpp"
+#include "accounts/audit.hpp"
+#include "accounts/caller.hpp"
+#include "accounts/guard.hpp"
+#include "accounts/people.hpp"
+
+namespace nebula::accounts {
+
+struct Team {
+    AccountId id;
+    std::string name;
+    std::string description;
+    TeamRole role = TeamRole::member;  // of who asks
+    Permissions permissions;
+    std::int64_t members = 0;
+    UserId owner;
+    std::string owner_name;
+    Time created_at;
+};
+struct Member {
+    UserId user;
+    std::string name;
+    std::string email;
+    TeamRole role = TeamRole::member;
+    Permissions permissions;
+    Time joined_at;
+};
+struct Invitation {
+    std::int64_t id = 0;
+    AccountId team;
+    std::string team_name;
+    std::string email;  // who it is for; only that person may accept it
+    TeamRole role = TeamRole::member;
+    Permissions permissions;
+    Time created_at;
+    Time expires_at;  // 7 days
+};
+
+class Teams {
+   public:
+    Teams(const PeopleSettings& settings, store::Db& db, store::Notices& notices, Accounts& accounts,
+          People& people, Mailer& mailer, const Clock& clock, metrics::Registry& metrics);
+    ~Teams();
+
+    /// Routes of teams, invitations, API keys (all spellings), SSH keys and the audit log:
+    /// platform /api/v1/teams…, /api/v1/keys, /api-keys, /api_keys, /api/v1/ssh-keys,
+    /// /api/v1/users/user-activity; credit API /api/keys; OpenRouter /api/v1/key, /api/v1/keys/{hash};
+    /// console /console/api/….
+    void register_routes(http::Router& router, Guard& guard);
+
+   private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace nebula::accounts

@@ -1,0 +1,56 @@
+#pragma once
+// This process among those that share a PostgreSQL database. A node has a number (0…1023, for ids) and a
+// lease in `nodes` that it renews; everything other nodes may take over when it dies (slices of balance,
+// quota, rate) hangs on that lease. Only the database's clock is compared with the database's clock, and only
+// this process's monotonic clock with itself, so wall clocks may differ.
+//
+// SQLite: one process owns the database (Ownership); the node is number 0, always live and alone.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "base/clock.hpp"
+#include "base/metrics.hpp"
+#include "base/settings.hpp"
+#include "store/store.hpp"
+
+namespace nebula::store {
+
+struct NodeSettings {                         // [node]
+    std::chrono::milliseconds lease{10'000};  // how long others wait before they take over
+    std::chrono::milliseconds renew_interval{2'000};
+    void describe(settings::Visitor& v);
+};
+
+/// Thread-safe. is_live() is a comparison of two numbers: call it on the hot path.
+class Node {
+   public:
+    /// Registers (PostgreSQL: takes the lowest free number, a new epoch id) and starts renewing on a thread.
+    static Result<std::unique_ptr<Node>> start(const NodeSettings& settings, Db& db, const Clock& clock,
+                                               metrics::Registry& metrics);
+    virtual ~Node() = default;  // gives the lease back (its slices return at once)
+
+    /// Unique for every start of every process; what slices refer to. 0 on SQLite.
+    virtual std::int64_t id() const = 0;
+    virtual unsigned number() const = 0;
+    /// False when the lease could not be renewed in time: stop admitting NOW. Becomes false before any other
+    /// node may take over (margin: the renewal is counted from before it was sent, and a tenth of the lease
+    /// is kept back). A lease that was lost for good stays lost: `is_lost()`; the process should end.
+    virtual bool is_live() const = 0;
+    virtual bool is_lost() const = 0;
+    /// Live nodes as of the last renewal, this one included; at least 1.
+    virtual int live_count() const = 0;
+    /// True when several processes may share the database: PostgreSQL.
+    virtual bool is_shared() const = 0;
+    /// Calls back (renewal thread, in a transaction) when a dead node's lease was taken away, with its id, so
+    /// that modules return what it held. Register before start().
+    using Reclaim = std::function<void(Tx& tx, std::int64_t dead_node)>;
+    virtual void on_reclaim(Reclaim reclaim) = 0;
+
+    /// In a transaction that spends what the lease guards: true when this node's lease row is still there and
+    /// not expired by the database's clock (locks it FOR SHARE). SQLite: true.
+    virtual bool confirm(Tx& tx) = 0;
+};
+
+}  // namespace nebula::store
