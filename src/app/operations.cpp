@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <boost/json/array.hpp>
+#include <boost/json/value_from.hpp>
 
+#include "app/services.hpp"
 #include "base/text.hpp"
+#include "http/json_api.hpp"
 
 namespace nebula::app {
 namespace {
@@ -49,12 +52,27 @@ json::object key_json(const accounts::Key& key) {
                      {"rpm", key.limits.rpm},
                      {"tpm", key.limits.tpm},
                      {"created_at", to_iso8601(key.created_at)}};
+    out["rpd"] = key.limits.rpd;
+    out["budget"] = {{"total", key.budget.total.text()},
+                     {"daily", key.budget.daily.text()},
+                     {"weekly", key.budget.weekly.text()},
+                     {"monthly", key.budget.monthly.text()}};
+    out["models"] = json::array(key.models.begin(), key.models.end());
+    out["permissions"] = json::value_from(accounts::Permissions(key.permissions).names());
+    out["disabled"] = key.is_disabled;
+    out["expires_at"] = key.expires_at ? json::value(to_iso8601(*key.expires_at)) : json::value(nullptr);
+    out["last_used_at"] =
+        key.last_used_at ? json::value(to_iso8601(*key.last_used_at)) : json::value(nullptr);
     out["revoked_at"] = key.revoked_at ? json::value(to_iso8601(*key.revoked_at)) : json::value(nullptr);
     return out;
 }
 
 json::object balance_json(const billing::Balance& balance) {
-    return {{"available", balance.available.text()}, {"held", balance.held.text()}};
+    return {{"available", balance.available.text()},
+            {"held", balance.held.text()},
+            {"paid", balance.paid.text()},
+            {"bonus", balance.bonus.text()},
+            {"debt", balance.debt.text()}};
 }
 
 const char* outcome_word(billing::Outcome outcome) {
@@ -80,7 +98,10 @@ json::object usage_json(const billing::UsageRecord& record) {
             {"input_tokens", record.usage.input},
             {"cached_tokens", record.usage.cached},
             {"output_tokens", record.usage.output},
-            {"charge", billing::charge_of(record.prices, record.usage).text()},
+            {"charge", record.charge.text()},
+            {"written_off", record.written_off.text()},
+            {"quota_input", record.quota_input},
+            {"quota_output", record.quota_output},
             {"estimated", record.is_estimated},
             {"streamed", record.is_streamed},
             {"outcome", outcome_word(record.outcome)},
@@ -98,6 +119,12 @@ json::object list_json(const std::vector<T>& items, F convert) {
 
 }  // namespace
 
+Operations::Operations(Services& services)
+    : services_(services),
+      accounts_(*services.accounts),
+      billing_(*services.billing),
+      catalog_(services.catalog) {}
+
 const std::vector<Operations::Entry>& Operations::table() {
     static const std::vector<Entry> entries = {
         {"users.create", {"email"}, {"password", "role"}, &Operations::users_create},
@@ -105,7 +132,11 @@ const std::vector<Operations::Entry>& Operations::table() {
         {"accounts.create", {"name"}, {}, &Operations::accounts_create},
         {"accounts.list", {}, {}, &Operations::accounts_list},
         {"accounts.show", {"account"}, {}, &Operations::accounts_show},
-        {"keys.create", {"account", "name"}, {"rpm", "tpm"}, &Operations::keys_create},
+        {"keys.create",
+         {"account", "name"},
+         {"description", "rpm", "tpm", "ipm", "rpd", "budget", "budget_daily", "budget_weekly",
+          "budget_monthly", "models", "permissions", "expires_at"},
+         &Operations::keys_create},
         {"keys.list", {}, {"account"}, &Operations::keys_list},
         {"keys.revoke", {"key"}, {}, &Operations::keys_revoke},
         {"credits.grant", {"account", "amount"}, {"idempotency_key", "note"}, &Operations::credits_grant},
@@ -113,6 +144,20 @@ const std::vector<Operations::Entry>& Operations::table() {
         {"usage.list", {"account"}, {"limit"}, &Operations::usage_list},
         {"models.list", {}, {}, &Operations::models_list},
         {"ledger.verify", {}, {}, &Operations::ledger_verify},
+        {"routes.list", {}, {}, &Operations::routes_list},
+        {"receipts.show", {"account", "request"}, {}, &Operations::receipts_show},
+        {"plans.subscribe", {"account", "plan"}, {}, &Operations::plans_subscribe},
+        {"plans.cancel", {"account"}, {}, &Operations::plans_cancel},
+        {"codes.create",
+         {"amount"},
+         {"code", "uses_max", "expires_at", "bonus_days", "note"},
+         &Operations::codes_create},
+        {"prices.set",
+         {"model", "input_per_m", "output_per_m", "effective_from"},
+         {"cached_input_per_m", "request"},
+         &Operations::prices_set},
+        {"billing.rerate", {"from", "to"}, {"account", "dry_run"}, &Operations::billing_rerate},
+        {"billing.close_month", {"month"}, {}, &Operations::billing_close_month},
     };
     return entries;
 }
@@ -189,18 +234,30 @@ Operations::Answer Operations::accounts_show(json::object arguments) {
 }
 
 Operations::Answer Operations::keys_create(json::object arguments) {
-    auto owner = text_of(arguments, "account");
-    auto name = text_of(arguments, "name");
-    auto rpm = count_of(arguments, "rpm", 0);
-    auto tpm = count_of(arguments, "tpm", 0);
-    if (!owner) co_return fail(owner.error());
-    if (!name) co_return fail(name.error());
-    if (!rpm) co_return fail(rpm.error());
-    if (!tpm) co_return fail(tpm.error());
-    auto account = co_await accounts_.account(*owner);
+    http::Fields fields(std::move(arguments));
+    constexpr std::int64_t limit_max = 1'000'000'000;
+    std::string owner = fields.text("account");
+    accounts::Key wanted;
+    wanted.name = fields.text("name");
+    wanted.description = fields.text_or("description", "");
+    wanted.limits = {fields.integer_or("rpm", 0, 0, limit_max), fields.integer_or("tpm", 0, 0, limit_max),
+                     fields.integer_or("ipm", 0, 0, limit_max), fields.integer_or("rpd", 0, 0, limit_max)};
+    wanted.budget = {fields.credits_or_none("budget").value_or(Nanos{}),
+                     fields.credits_or_none("budget_daily").value_or(Nanos{}),
+                     fields.credits_or_none("budget_weekly").value_or(Nanos{}),
+                     fields.credits_or_none("budget_monthly").value_or(Nanos{})};
+    wanted.models = fields.texts_or_none("models");
+    wanted.expires_at = fields.time_or_none("expires_at");
+    if (fields.has("permissions")) {
+        auto permissions = accounts::Permissions::parse(fields.texts_or_none("permissions"));
+        if (!permissions) co_return fail(permissions.error());
+        wanted.permissions = permissions->bits();
+    }
+    if (auto ok = fields.error(); !ok) co_return fail(ok.error());
+    auto account = co_await account_of(owner);
     if (!account) co_return fail(std::move(account.error()));
-    accounts::RateLimits limits{*rpm, *tpm};
-    auto made = co_await accounts_.create_key(account->id, *name, limits);
+    wanted.account = *account;
+    auto made = co_await accounts_.create_key(std::move(wanted), nullptr);
     if (!made) co_return fail(std::move(made.error()));
     json::object out = key_json(made->key);
     out["key"] = made->text.reveal();

@@ -14,14 +14,18 @@
 #include "base/result.hpp"
 #include "billing/billing.hpp"
 #include "catalog/catalog.hpp"
+#include "http/http.hpp"
 
 namespace nebula::app {
 
+struct Services;
+
 class Operations {
    public:
-    Operations(store::Db& db, accounts::Accounts& accounts, billing::Billing& billing,
-               catalog::Catalog& catalog)
-        : db_(db), accounts_(accounts), billing_(billing), catalog_(catalog) {}
+    explicit Operations(Services& services);
+
+    /// Whose routes "routes.list" tells; null (the command line's direct mode): not_found.
+    void set_router(const http::Router* router) { router_ = router; }
 
     /// `name` like "accounts.create". Unknown names are not_found; unknown or missing arguments are
     /// invalid_request.
@@ -52,8 +56,19 @@ class Operations {
     Answer usage_list(boost::json::object arguments);
     Answer models_list(boost::json::object arguments);
     Answer ledger_verify(boost::json::object arguments);
+    // operations_money.cpp
+    Answer routes_list(boost::json::object arguments);
+    Answer receipts_show(boost::json::object arguments);
+    Answer plans_subscribe(boost::json::object arguments);
+    Answer plans_cancel(boost::json::object arguments);
+    Answer codes_create(boost::json::object arguments);
+    Answer prices_set(boost::json::object arguments);
+    Answer billing_rerate(boost::json::object arguments);
+    Answer billing_close_month(boost::json::object arguments);
+    Async<Result<AccountId>> account_of(std::string id_or_name);
 
-    store::Db& db_;
+    Services& services_;
+    const http::Router* router_ = nullptr;
     accounts::Accounts& accounts_;
     billing::Billing& billing_;
     catalog::Catalog& catalog_;

@@ -12,9 +12,10 @@
 
 #include "app/greeting.hpp"
 #include "app/services.hpp"
+#include "app/upkeep.hpp"
 #include "base/crypto.hpp"
 #include "base/log.hpp"
-#include "http/client.hpp"
+#include "http/dialects.hpp"
 
 namespace nebula::app {
 namespace {
@@ -30,6 +31,8 @@ void report(const Error& error) {
     std::fprintf(stderr, "nebula: %s%s%s\n", error.message.c_str(), error.detail.empty() ? "" : ": ",
                  error.detail.c_str());
 }
+
+constexpr std::size_t buckets_max = 1'000'000;
 
 // Signals are taken by one sigwait; every thread inherits the block.
 sigset_t block_signals() {
@@ -60,17 +63,26 @@ class Server {
     Server(Loaded loaded, std::unique_ptr<Services> services)
         : loaded_(std::move(loaded)),
           services_(std::move(services)),
-          threads_(services_->clock, thread_count(loaded_.settings)),
-          client_({}, threads_, services_->clock, services_->metrics),
-          limiter_(loaded_.settings.limits, services_->clock, services_->metrics),
-          runtime_(loaded_.settings.runtime, loaded_.settings.data_dir().string(), threads_, client_,
-                   services_->clock, services_->metrics),
+          limiter_(loaded_.settings.limits, services_->clock, services_->metrics, buckets_max,
+                   services_->db.get(), services_->node.get(), services_->notices.get()),
+          runtime_(loaded_.settings.runtime, loaded_.settings.data_dir().string(), services_->threads,
+                   services_->client, services_->clock, services_->metrics),
           gateway_(loaded_.settings.gateway,
                    {services_->clock, services_->metrics, *services_->accounts, *services_->billing, limiter_,
-                    loaded_.settings.limits, services_->catalog, client_, &runtime_}),
+                    loaded_.settings.limits, services_->catalog, services_->client, &runtime_,
+                    services_->people.get()}),
+          guard_(*services_->accounts, *services_->people),
           admin_{*services_->operations, services_->metrics, random_base62(40),
                  [this] { return ready_.load(); }, [this] { return reload(); }} {
         gateway_.register_routes(api_router_);
+        for (const char* prefix : {"/api/v1", "/console/api"})
+            api_router_.set_dialect(prefix, http::platform_error);
+        for (const char* prefix : {"/openapi/v1", "/v3"}) api_router_.set_dialect(prefix, http::novita_error);
+        services_->people->register_routes(api_router_, guard_);
+        services_->teams->register_routes(api_router_, guard_);
+        services_->commerce->register_routes(api_router_, guard_);
+        services_->bills->register_routes(api_router_, guard_);
+        services_->operations->set_router(&api_router_);
         register_health(api_router_, [this] { return ready_.load(); });
         admin_.register_routes(admin_router_);
         admin_settings_ = loaded_.settings.http;
@@ -78,9 +90,9 @@ class Server {
         admin_settings_.tls_cert.clear();
         admin_settings_.tls_key.clear();
         admin_settings_.cors_origins.clear();
-        api_.emplace("api", loaded_.settings.http, api_router_, threads_, services_->clock,
+        api_.emplace("api", loaded_.settings.http, api_router_, services_->threads, services_->clock,
                      services_->metrics);
-        admin_server_.emplace("admin", admin_settings_, admin_router_, threads_, services_->clock,
+        admin_server_.emplace("admin", admin_settings_, admin_router_, services_->threads, services_->clock,
                               services_->metrics);
     }
 
@@ -100,6 +112,7 @@ class Server {
                            {"pid", ::getpid()}};
         if (auto ok = write_private_file(loaded_.settings.admin_file(), json::serialize(admin) + "\n"); !ok)
             return ok;
+        upkeep_.start();
         ready_ = true;
         return {};
     }
@@ -136,7 +149,10 @@ class Server {
         admin_server_->drain();
         admin_server_->stop();
         ::unlink(loaded_.settings.admin_file().c_str());
+        upkeep_.stop();
         runtime_.stop();
+        limiter_.stop();
+        services_->accounts->flush_last_used();
         services_->billing->stop();
     }
 
@@ -145,18 +161,18 @@ class Server {
     std::string admin_address() const { return admin_server_->address(); }
     bool owns_database() const {
         services_->ownership->ping();
-        return services_->ownership->held();
+        return services_->ownership->held() && !services_->node->is_lost();
     }
     Services& services() { return *services_; }
 
    private:
     Loaded loaded_;
     std::unique_ptr<Services> services_;
-    IoThreads threads_;
-    http::Client client_;
     ratelimit::RateLimiter limiter_;
     runtime::Runtime runtime_;
     gateway::Gateway gateway_;
+    accounts::Guard guard_;
+    Upkeep upkeep_{*services_};
     AdminApi admin_;
     http::Router api_router_, admin_router_;
     http::HttpSettings admin_settings_;
@@ -192,7 +208,8 @@ int serve(Loaded loaded, ServeOptions options) {
     sigset_t signals = block_signals();
     raise_descriptor_limit();
 
-    auto services = open_services(loaded.settings, std::chrono::milliseconds(5'000));
+    auto services =
+        open_services(loaded.settings, std::chrono::milliseconds(5'000), thread_count(loaded.settings));
     if (!services) {
         report(services.error());
         return 1;

@@ -14,19 +14,22 @@
 #include <sstream>
 
 #include "base/log.hpp"
+#include "ratelimit/ratelimit.hpp"
 
 namespace nebula::app {
 namespace json = boost::json;
 
 std::vector<store::Migration> all_migrations() {
     std::vector<store::Migration> all;
-    for (auto part : {accounts::migrations(), billing::migrations()})
+    for (auto part :
+         {store::migrations(), accounts::migrations(), billing::migrations(), ratelimit::migrations()})
         all.insert(all.end(), part.begin(), part.end());
     return all;
 }
 
 Services::~Services() {
     if (billing) billing->stop();
+    if (notices) notices->stop();
 }
 
 namespace {
@@ -45,11 +48,71 @@ std::unique_ptr<store::Ownership> wait_for_ownership(store::Db& db, const Clock&
     }
 }
 
+// What a person gets when the address is verified: credits and a plan, if the operator gives any.
+Async<Result<void>> welcome(Services& services, const accounts::PeopleSettings& settings, UserId user,
+                            AccountId account) {
+    auto gift = Nanos::parse(settings.sign_up_credits);
+    if (gift && gift->value > 0) {
+        billing::Movement movement;
+        movement.account = account;
+        movement.kind = billing::MovementKind::promotion;
+        movement.amount = *gift;
+        movement.key = "sign-up:" + user.text();
+        movement.note = "welcome credits";
+        auto moved = co_await services.billing->move(std::move(movement));
+        if (!moved) co_return fail(std::move(moved.error()));
+    }
+    if (!settings.default_plan.empty()) {
+        auto done = co_await services.commerce->subscribe(account, settings.default_plan, nullptr, true);
+        if (!done && done.error().code != Code::conflict) co_return fail(std::move(done.error()));
+    }
+    co_return Result<void>();
+}
+
+Result<void> make_services(Services& services, const AppSettings& settings) {
+    Services& s = services;
+    s.notices = std::make_unique<store::Notices>(*s.db, settings.store, s.metrics);
+    auto node = store::Node::start(settings.node, *s.db, s.clock, s.metrics);
+    if (!node) return fail(std::move(node.error()));
+    s.node = std::move(*node);
+    set_id_node(s.node->number());
+    s.accounts = std::make_unique<accounts::Accounts>(*s.db, s.clock, s.metrics, s.notices.get());
+    s.billing = std::make_unique<billing::Billing>(settings.billing, *s.db, s.clock, s.metrics, s.node.get(),
+                                                   s.notices.get());
+    s.mailer = std::make_unique<accounts::Mailer>(settings.smtp, s.metrics);
+    accounts::PeopleSettings people = settings.people;
+    people.public_url = settings.public_url();
+    if (people.public_url.starts_with("https:")) people.secure_cookies = true;
+    s.people = std::make_unique<accounts::People>(people, settings.oidc, *s.db, *s.notices, *s.accounts,
+                                                  *s.mailer, s.client, s.clock, s.metrics);
+    s.teams = std::make_unique<accounts::Teams>(people, *s.db, *s.notices, *s.accounts, *s.people, *s.mailer,
+                                                s.clock, s.metrics);
+    billing::CommerceOptions options{settings.commerce,    settings.stripe, settings.plans,
+                                     settings.packages,    settings.tiers,  settings.taxes,
+                                     settings.public_url()};
+    auto commerce = billing::Commerce::make(std::move(options), *s.db, *s.notices, *s.billing, *s.accounts,
+                                            *s.mailer, s.client, s.clock, s.metrics);
+    if (!commerce) return fail(std::move(commerce.error()));
+    s.commerce = std::move(*commerce);
+    s.bills = std::make_unique<billing::Bills>(settings.invoice, *s.db, *s.billing, *s.commerce, *s.accounts,
+                                               s.clock, s.metrics);
+    s.billing->set_terms_loader([commerce = s.commerce.get()](store::Tx& tx, AccountId account, Time now) {
+        return commerce->load_terms(tx, account, now);
+    });
+    s.people->set_on_activated(
+        [&s, people](UserId user, AccountId account) { return welcome(s, people, user, account); });
+    s.notices->start();
+    s.billing->start();
+    s.operations = std::make_unique<Operations>(s);
+    return {};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Services>> open_services(const AppSettings& settings,
-                                                std::chrono::milliseconds patience) {
-    auto services = std::make_unique<Services>();
+                                                std::chrono::milliseconds patience,
+                                                std::size_t thread_count) {
+    auto services = std::make_unique<Services>(thread_count);
     auto db = store::Db::open(settings.store, services->metrics);
     if (!db) return fail(std::move(db.error()));
     services->db = std::move(*db);
@@ -63,13 +126,8 @@ Result<std::unique_ptr<Services>> open_services(const AppSettings& settings,
     auto applied = services->db->migrate(migrations);
     if (!applied) return fail(std::move(applied.error()));
     if (*applied > 0) LOG_INFO("database migrated", {"steps", *applied});
-    services->accounts =
-        std::make_unique<accounts::Accounts>(*services->db, services->clock, services->metrics);
-    services->billing = std::make_unique<billing::Billing>(settings.billing, *services->db, services->clock,
-                                                           services->metrics);
-    services->billing->start();
-    services->operations = std::make_unique<Operations>(*services->db, *services->accounts,
-                                                        *services->billing, services->catalog);
+    auto made = make_services(*services, settings);
+    if (!made) return fail(std::move(made.error()));
     return services;
 }
 

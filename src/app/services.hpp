@@ -5,32 +5,51 @@
 #include <memory>
 
 #include "accounts/accounts.hpp"
+#include "accounts/people.hpp"
+#include "accounts/teams.hpp"
 #include "app/app.hpp"
 #include "app/operations.hpp"
 #include "base/clock.hpp"
 #include "billing/billing.hpp"
+#include "billing/bills.hpp"
+#include "billing/commerce.hpp"
 #include "catalog/catalog.hpp"
+#include "http/client.hpp"
+#include "store/node.hpp"
+#include "store/notices.hpp"
 #include "store/store.hpp"
 
 namespace nebula::app {
 
+/// In order of need; destroyed in reverse.
 struct Services {
+    explicit Services(std::size_t thread_count) : threads(clock, thread_count) {}
+    ~Services();
+
     SystemClock clock;
     metrics::Registry metrics;
+    IoThreads threads;
+    http::Client client{{}, threads, clock, metrics};
     std::unique_ptr<store::Db> db;
-    std::unique_ptr<store::Ownership> ownership;
+    std::unique_ptr<store::Ownership> ownership;  // SQLite: this process alone
+    std::unique_ptr<store::Notices> notices;
+    std::unique_ptr<store::Node> node;
     std::unique_ptr<accounts::Accounts> accounts;
     std::unique_ptr<billing::Billing> billing;
+    std::unique_ptr<accounts::Mailer> mailer;
+    std::unique_ptr<accounts::People> people;
+    std::unique_ptr<accounts::Teams> teams;
+    std::unique_ptr<billing::Commerce> commerce;
+    std::unique_ptr<billing::Bills> bills;
     catalog::Catalog catalog;
     std::unique_ptr<Operations> operations;
-
-    ~Services();
 };
 
-/// Opens, takes ownership (waiting up to `patience` for a command that holds it), migrates and starts
-/// billing.
+/// Opens, takes ownership (SQLite: waiting up to `patience` for a command that holds it) or joins the other
+/// nodes (PostgreSQL), migrates and starts billing.
 Result<std::unique_ptr<Services>> open_services(const AppSettings& settings,
-                                                std::chrono::milliseconds patience);
+                                                std::chrono::milliseconds patience,
+                                                std::size_t thread_count = 1);
 
 /// Writes text to a file only its owner may read, replacing it whole.
 Result<void> write_private_file(const std::filesystem::path& path, const std::string& text);

@@ -38,7 +38,18 @@ void AppSettings::describe(settings::Visitor& v) {
     v.section({.name = "store", .help = "The database."}, store);
     v.section({.name = "data", .help = "Files beside the database."}, data);
     v.section({.name = "log", .help = "What is written to standard error."}, log);
+    v.section({.name = "node", .help = "This process among several on one PostgreSQL database."}, node);
+    v.section({.name = "people", .help = "Signing up and in, sessions."}, people);
+    v.section({.name = "smtp", .help = "Outgoing mail; without a host, mails are written to the log."}, smtp);
+    v.section({.name = "oidc", .help = "Signing in by an OpenID Connect provider."}, oidc);
     v.section({.name = "billing", .help = "Prepaid credits and the ledger."}, billing);
+    v.section({.name = "commerce", .help = "What is sold: plans, packages, tiers."}, commerce);
+    v.section({.name = "stripe", .help = "Card payments."}, stripe);
+    v.section({.name = "invoice", .help = "What invoices print."}, invoice);
+    v.list({.name = "plan", .help = "Subscription plans; any replaces the presets."}, plans);
+    v.list({.name = "package", .help = "Credit packages; any replaces the presets."}, packages);
+    v.list({.name = "tier", .help = "Limits by payments, lowest first; any replaces the presets."}, tiers);
+    v.list({.name = "tax", .help = "Tax on payments by country."}, taxes);
     v.section({.name = "limits", .help = "Rate limits that apply to everybody; 0 = none."}, limits);
     v.section({.name = "gateway", .help = "The request path."}, gateway);
     v.section({.name = "runtime", .help = "Local models."}, runtime);
@@ -57,6 +68,11 @@ std::filesystem::path AppSettings::data_dir() const {
         return parent.empty() ? "." : parent;
     }
     return "./data";
+}
+
+std::string AppSettings::public_url() const {
+    if (!people.public_url.empty()) return people.public_url;
+    return (http.tls_cert.empty() ? "http://" : "https://") + http.listen;
 }
 
 std::filesystem::path AppSettings::admin_file() const {

@@ -5,13 +5,17 @@
 #include <string>
 #include <vector>
 
+#include "accounts/people.hpp"
 #include "base/settings.hpp"
 #include "billing/billing.hpp"
+#include "billing/bills.hpp"
+#include "billing/commerce.hpp"
 #include "catalog/catalog.hpp"
 #include "gateway/gateway.hpp"
 #include "http/http.hpp"
 #include "ratelimit/ratelimit.hpp"
 #include "runtime/runtime.hpp"
+#include "store/node.hpp"
 #include "store/store.hpp"
 
 namespace nebula::app {
@@ -39,11 +43,24 @@ struct AppSettings {
     ratelimit::LimitSettings limits;
     gateway::GatewaySettings gateway;
     runtime::RuntimeSettings runtime;
+    store::NodeSettings node;
+    accounts::PeopleSettings people;
+    accounts::SmtpSettings smtp;
+    accounts::OidcSettings oidc;
+    billing::CommerceSettings commerce;
+    billing::StripeSettings stripe;
+    billing::InvoiceSettings invoice;
+    std::vector<billing::PlanSettings> plans;
+    std::vector<billing::PackageSettings> packages;
+    std::vector<billing::TierSettings> tiers;
+    std::vector<billing::TaxSettings> taxes;
     std::vector<catalog::ProviderSettings> providers;
     std::vector<catalog::ModelSettings> models;
     void describe(settings::Visitor& v);
 
     std::filesystem::path data_dir() const;
+    /// Of the console, for links in mails and for returning from a payment page.
+    std::string public_url() const;
     /// Where a serving process leaves its admin address and token for the command line: one file per
     /// database.
     std::filesystem::path admin_file() const;

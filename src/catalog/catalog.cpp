@@ -65,6 +65,7 @@ class Builder {
         model->id = from.id;
         model->created = created_;
         model->owned_by = from.owned_by;
+        model->model_class = from.model_class;
         model->context_length = from.context_length;
         model->max_output_tokens = std::min(from.max_output_tokens, from.context_length);
         model->prices = {from.price_input_per_m, from.price_output_per_m, from.price_input_per_m};
@@ -102,6 +103,7 @@ class Builder {
         model->id = from.id;
         model->created = created_;
         model->owned_by = local_name;
+        model->model_class = "basic";
         model->context_length = from.context_length > 0 ? from.context_length : local_context_default;
         model->max_output_tokens = std::min<std::int64_t>(model->context_length, local_context_default);
         model->prices = {local_price_input, local_price_output, local_price_input};

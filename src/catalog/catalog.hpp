@@ -54,6 +54,7 @@ struct ModelSettings {  // [[model]]
     std::string strategy = "weighted";          // weighted | ordered
     std::string disconnect = "bill_delivered";  // bill_delivered | drain | cancel
     std::string owned_by = "nebula";
+    std::string model_class = "basic";  // what plans entitle to: basic, vision, …
     std::int64_t rpm = 0;  // per account
     std::int64_t tpm = 0;
     void describe(settings::Visitor& v);
@@ -80,6 +81,7 @@ struct Model {
     std::string id;
     std::int64_t created = 0;  // UNIX seconds
     std::string owned_by;
+    std::string model_class;
     std::int64_t context_length = 0;
     std::int64_t max_output_tokens = 0;
     billing::Prices prices;

@@ -113,6 +113,10 @@ void ModelSettings::describe(settings::Visitor& v) {
         disconnect);
     v.field({.name = "owned_by", .help = "What the list of models says about its origin.", .apply = live},
             owned_by);
+    v.field({.name = "model_class",
+             .help = "Class that plans entitle to (\"basic\", \"vision\", …); see [[plan]] model_classes.",
+             .apply = live},
+            model_class);
     v.field({.name = "rpm", .help = "Requests per minute and account; 0: no limit.", .apply = live}, rpm);
     v.field({.name = "tpm", .help = "Tokens per minute and account; 0: no limit.", .apply = live}, tpm);
 }

@@ -34,6 +34,9 @@ struct ModelMetrics {
     metrics::Histogram& first_token;
 };
 
+/// Which documented API the client speaks.
+enum class Edge : std::uint8_t { openai, credits };
+
 struct Call {
     explicit Call(http::Exchange& the_exchange) : exchange(the_exchange) {}
     Call(const Call&) = delete;
@@ -53,6 +56,11 @@ struct Call {
     UsageBounds bounds;
     std::optional<std::int64_t> output_cap;  // set when the balance pays for less than asked
     billing::Hold hold;
+    Edge edge = Edge::openai;
+    bool is_credit_batch = false;                 // of the credit API: twice the price
+    billing::Prices prices;                       // what this request is charged by
+    std::shared_ptr<const billing::Terms> terms;  // of the account
+    billing::Settled settled;
     ratelimit::Check checks[4];
     std::size_t check_count = 0;
     std::int64_t rate_tokens = 0;  // taken from the token limits so far

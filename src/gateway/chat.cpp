@@ -27,6 +27,8 @@ class Watch {
 Chat::Chat(const GatewaySettings& settings, Services services)
     : settings_(settings),
       services_(services),
+      credit_request_price_(Nanos::parse(settings.credit_request_price).value_or(Nanos{Nanos::per_credit})),
+      credit_batch_price_(Nanos::parse(settings.credit_batch_price).value_or(Nanos{2 * Nanos::per_credit})),
       upstreams_(services.metrics),
       unauthenticated_(
           services.metrics.counter("nebula_unauthenticated_total", "Requests without a valid key.")),
@@ -48,9 +50,13 @@ Async<void> Chat::handle(http::Exchange& exchange) {
         co_await exchange.respond_error(std::move(admitted.error()));
         co_return;
     }
+    co_await follow(call);
+}
+
+Async<void> Chat::follow(Call& call) {
     Watch watch(call);
     co_await forward(call);
-    auto took = services_.clock.ticks() - exchange.started();
+    auto took = services_.clock.ticks() - call.exchange.started();
     call.metrics->latency.observe_us(std::chrono::duration_cast<std::chrono::microseconds>(took).count());
 }
 
@@ -77,7 +83,7 @@ Async<Result<void>> Chat::settle(Call& call, billing::Outcome outcome) {
     record.model = call.model->id;
     record.provider = call.provider->name;
     record.usage = usage;
-    record.prices = call.model->prices;
+    record.prices = call.prices;
     record.is_estimated = is_estimated;
     record.is_streamed = call.request.stream;
     record.outcome = outcome;
@@ -90,6 +96,7 @@ Async<Result<void>> Chat::settle(Call& call, billing::Outcome outcome) {
                   {"detail", settled.error().detail});
         co_return fail(std::move(settled.error()));
     }
+    call.settled = *settled;
     co_return Result<void>();
 }
 

@@ -19,6 +19,8 @@ class Chat {
     ~Chat();
 
     Async<void> handle(http::Exchange& exchange);
+    /// The same life with the credit API's words: a price per request, exact bodies.
+    Async<void> handle_credits(http::Exchange& exchange);
     /// The key of the request; null without error when governance is off.
     Async<Result<std::shared_ptr<const accounts::Key>>> authenticate(http::Exchange& exchange);
 
@@ -27,12 +29,22 @@ class Chat {
 
     // Steps 2 to 5: chat_admit.cpp
     Async<Result<void>> admit(Call& call);
-    Result<void> take_rate(Call& call);
+    Result<void> check_rights(const Call& call) const;
+    Async<Result<void>> take_rate(Call& call);
+    std::size_t list_limits(Call& call) const;
     /// Replaces the estimate that take_rate() took by what was used.
     void correct_rate(Call& call, std::int64_t used);
     Async<Result<void>> take_hold(Call& call);
-    Result<void> check_ip(http::Exchange& exchange);
+    void lower_cap(Call& call, std::int64_t asked, std::int64_t prompt_max) const;
+    Result<void> check_ip(http::Exchange& exchange, ratelimit::Kind kind, std::int64_t rpm);
+    Async<Result<std::shared_ptr<const accounts::Key>>> authenticate_person(http::Exchange& exchange,
+                                                                            std::string token);
+    // Credit API: credits_edge.cpp
+    Async<void> refuse_credits(Call& call, Error error);
+    static std::string with_credits(const Call& call, std::string_view answer);
 
+    /// Everything behind admission.
+    Async<void> follow(Call& call);
     // Steps 6 and 7: chat_forward.cpp
     Async<void> forward(Call& call);
     Async<Attempt> attempt(Call& call, const catalog::Route& route);
@@ -54,6 +66,7 @@ class Chat {
 
     const GatewaySettings& settings_;
     Services services_;
+    const Nanos credit_request_price_, credit_batch_price_;
     Upstreams upstreams_;
     std::shared_mutex metrics_mutex_;
     std::map<std::string, std::unique_ptr<ModelMetrics>, std::less<>> model_metrics_;

@@ -1,5 +1,6 @@
 // Steps 2 to 5 of a request: key, body, rate, hold.
 #include <algorithm>
+#include <utility>
 
 #include "base/text.hpp"
 #include "gateway/chat.hpp"
@@ -43,13 +44,19 @@ void add_rate_headers(http::Exchange& exchange, const ratelimit::Standing& stand
         add("x-ratelimit-remaining-tokens", std::to_string(standing.remaining_tokens));
         add("x-ratelimit-reset-tokens", duration_text(standing.reset_tokens_ms));
     }
+    if (standing.limit_day >= 0) {
+        add("x-ratelimit-limit-requests-day", std::to_string(standing.limit_day));
+        add("x-ratelimit-remaining-requests-day", std::to_string(standing.remaining_day));
+        add("x-ratelimit-reset-requests-day", duration_text(standing.reset_day_ms));
+    }
 }
 
 Error rate_error(const ratelimit::Standing& standing) {
     std::string unit = standing.tokens ? "tokens" : "requests";
+    bool is_daily = std::string_view(standing.unit) == "requests per day";
     return {.code = Code::rate_limited,
-            .message = "rate limit reached for this " + std::string(standing.scope) + " on " + unit +
-                       " per minute; " +
+            .message = "rate limit reached for this " + std::string(standing.scope) + " on " +
+                       (is_daily ? standing.unit : unit + " per minute") + "; " +
                        (standing.retry_after_ms > 0 ? "try again in " + duration_text(standing.retry_after_ms)
                                                     : "this request alone exceeds it"),
             .param = unit,
@@ -61,10 +68,9 @@ std::int64_t tighter(std::int64_t a, std::int64_t b) { return a == 0 ? b : b == 
 
 }  // namespace
 
-Result<void> Chat::check_ip(http::Exchange& exchange) {
-    if (services_.limits.ip_rpm == 0) return {};
-    ratelimit::Check check{{ratelimit::Kind::ip, ratelimit::hash_ip(exchange.remote_ip())},
-                           {services_.limits.ip_rpm, 0}};
+Result<void> Chat::check_ip(http::Exchange& exchange, ratelimit::Kind kind, std::int64_t rpm) {
+    if (rpm == 0) return {};
+    ratelimit::Check check{{kind, ratelimit::hash_ip(exchange.remote_ip())}, {.rpm = rpm}};
     auto standing = services_.limiter.take(&check, 1, 0);
     if (standing.admitted) return {};
     rate_limited_.add();
@@ -73,14 +79,42 @@ Result<void> Chat::check_ip(http::Exchange& exchange) {
 
 Async<Result<std::shared_ptr<const accounts::Key>>> Chat::authenticate(http::Exchange& exchange) {
     if (!settings_.governance) co_return std::shared_ptr<const accounts::Key>();
-    if (auto ok = check_ip(exchange); !ok) co_return fail(std::move(ok.error()));
+    auto in_limit = check_ip(exchange, ratelimit::Kind::ip, services_.limits.ip_rpm);
+    if (!in_limit) co_return fail(std::move(in_limit.error()));
     std::string_view token = bearer_token(exchange.head());
     if (!token.empty()) {
         if (auto known = services_.accounts.find_cached(sha256(token))) co_return known;
     }
+    if (services_.people != nullptr && accounts::People::looks_like_jwt(token)) {
+        auto person = co_await authenticate_person(exchange, std::string(token));
+        co_return person;
+    }
     auto key = co_await services_.accounts.authenticate(std::string(token));
     if (!key && key.error().code == Code::unauthenticated) unauthenticated_.add();
     co_return key;
+}
+
+// Somebody signed in uses models as the account acted for, without a key of its own.
+Async<Result<std::shared_ptr<const accounts::Key>>> Chat::authenticate_person(http::Exchange& exchange,
+                                                                              std::string token) {
+    auto caller = co_await services_.people->by_jwt(std::move(token));
+    if (!caller) {
+        unauthenticated_.add();
+        co_return fail(std::move(caller.error()));
+    }
+    if (auto team = exchange.head().header("x-nebula-team")) {
+        auto id = AccountId::parse(*team);
+        if (!id) co_return fail(Code::not_found, "there is no such team", "x-nebula-team");
+        auto acting = co_await services_.people->act_for(std::move(*caller), *id);
+        if (!acting) co_return fail(std::move(acting.error()));
+        caller = std::move(acting);
+    }
+    auto key = std::make_shared<accounts::Key>();
+    key->account = caller->account;
+    key->creator = caller->user;
+    key->name = "session";
+    key->permissions = caller->permissions.bits();
+    co_return std::shared_ptr<const accounts::Key>(std::move(key));
 }
 
 Async<Result<void>> Chat::admit(Call& call) {
@@ -104,41 +138,87 @@ Async<Result<void>> Chat::admit(Call& call) {
         co_return fail(Code::invalid_request, "the model '" + call.model->id + "' does not serve chat",
                        "model");
     call.metrics = &metrics_of(call.model->id);
+    if (call.edge == Edge::openai) call.prices = call.model->prices;
     std::int64_t context = call.model->context_length;
     std::int64_t prompt_max = static_cast<std::int64_t>(call.request.prompt_bytes) + template_tokens;
     std::int64_t output_max = std::max(context, call.request.asked_output().value_or(0));
     call.bounds = {std::max(context, prompt_max), output_max * call.request.n};
     if (!call.key) co_return Result<void>();
 
-    auto admitted = take_rate(call);
+    call.terms = services_.billing.terms(call.key->account);
+    if (!call.terms) {
+        auto loaded = co_await services_.billing.load_terms(call.key->account);
+        if (!loaded) co_return fail(std::move(loaded.error()));
+        call.terms = std::move(*loaded);
+    }
+    Result<void> admitted = check_rights(call);
+    if (admitted) admitted = co_await take_rate(call);
     if (admitted) admitted = co_await take_hold(call);
-    if (!admitted) call.metrics->refused.add();
+    if (!admitted) {
+        call.metrics->refused.add();
+        co_return admitted;
+    }
+    if (call.key->id) services_.accounts.note_use(*call.key);
     co_return admitted;
 }
 
-Result<void> Chat::take_rate(Call& call) {
+// What the key and the plan allow at all, before anything is counted.
+Result<void> Chat::check_rights(const Call& call) const {
     const accounts::Key& key = *call.key;
+    if (!accounts::Permissions(key.permissions).has(accounts::Permission::inference_write))
+        return fail(Code::forbidden, "this API key may not call models: it lacks inference:write");
+    if (!key.may_use_model(call.model->id))
+        return fail(Code::forbidden, "this API key may not use the model '" + call.model->id + "'", "model");
+    const billing::Terms& terms = *call.terms;
+    bool is_entitled =
+        !terms.restricts_models ||
+        std::ranges::find(terms.model_classes, call.model->model_class) != terms.model_classes.end();
+    if (!is_entitled)
+        return fail(Code::forbidden,
+                    "the plan '" + terms.plan + "' does not include the model '" + call.model->id + "'",
+                    "model");
+    return {};
+}
+
+std::size_t Chat::list_limits(Call& call) const {
+    const accounts::RateLimits& own = call.key->limits;
+    const billing::Terms& terms = *call.terms;
     const ratelimit::LimitSettings& defaults = services_.limits;
-    auto add = [&call](ratelimit::Kind kind, std::uint64_t id, std::int64_t rpm, std::int64_t tpm) {
-        if (rpm == 0 && tpm == 0) return;
-        call.checks[call.check_count++] = {{kind, id}, {rpm, tpm}};
+    std::size_t count = 0;
+    auto add = [&](ratelimit::Kind kind, std::uint64_t id, ratelimit::Limits limits) {
+        if ((limits.rpm | limits.tpm | limits.ipm | limits.rpd) == 0) return;
+        call.checks[count++] = {{kind, id}, limits};
     };
-    add(ratelimit::Kind::key, key.id.value, tighter(key.limits.rpm, defaults.key_rpm),
-        tighter(key.limits.tpm, defaults.key_tpm));
-    add(ratelimit::Kind::account, key.account.value, defaults.account_rpm, defaults.account_tpm);
-    add(ratelimit::Kind::model, ratelimit::hash_pair(key.account.value, call.model->id), call.model->rpm,
-        call.model->tpm);
-    if (call.check_count == 0) return {};
+    if (call.key->id)
+        add(ratelimit::Kind::key, call.key->id.value,
+            {tighter(own.rpm, defaults.key_rpm), tighter(own.tpm, defaults.key_tpm), 0, own.rpd});
+    add(ratelimit::Kind::account, call.key->account.value,
+        {tighter(terms.rpm, defaults.account_rpm), tighter(terms.tpm, defaults.account_tpm), 0,
+         tighter(terms.rpd, defaults.account_rpd)});
+    add(ratelimit::Kind::model, ratelimit::hash_pair(call.key->account.value, call.model->id),
+        {tighter(terms.model_rpm, call.model->rpm), tighter(terms.model_tpm, call.model->tpm), 0, 0});
+    return count;
+}
+
+Async<Result<void>> Chat::take_rate(Call& call) {
+    call.check_count = list_limits(call);
+    if (call.check_count == 0) co_return Result<void>();
 
     // What the client asks for explicitly counts in advance; the rest is corrected when the usage is known.
     call.rate_tokens = call.likely_prompt() + call.request.asked_output().value_or(0) * call.request.n;
+    ratelimit::Use use{.tokens = call.rate_tokens};
     call.rate_taken_at = services_.clock.ticks();
-    auto standing = services_.limiter.take(call.checks, call.check_count, call.rate_tokens);
+    auto standing = services_.limiter.take(call.checks, call.check_count, use);
+    for (int tries = 0; standing.needs_share && tries < 2; ++tries) {
+        co_await services_.limiter.acquire(call.checks, call.check_count, use);
+        call.rate_taken_at = services_.clock.ticks();
+        standing = services_.limiter.take(call.checks, call.check_count, use);
+    }
     add_rate_headers(call.exchange, standing);
     if (!standing.taken) call.check_count = 0;  // then there is nothing to correct
-    if (standing.admitted) return {};
+    if (standing.admitted) co_return Result<void>();
     rate_limited_.add();
-    return fail(rate_error(standing));
+    co_return fail(rate_error(standing));
 }
 
 void Chat::correct_rate(Call& call, std::int64_t used) {
@@ -165,28 +245,47 @@ Async<Result<void>> Chat::take_hold(Call& call) {
 
     billing::HoldRequest wanted;
     wanted.account = call.key->account;
-    wanted.worst_case = billing::charge_of(model.prices, {prompt_max, 0, asked * request.n});
-    wanted.least = exact_cap ? wanted.worst_case : billing::charge_of(model.prices, {prompt_min, 0, 1});
+    wanted.most = {prompt_max, 0, asked * request.n};
+    wanted.fewest = exact_cap ? wanted.most : billing::TokenUsage{prompt_min, 0, 1};
+    wanted.prices = call.prices;
+    wanted.worst_case = billing::charge_of(call.prices, wanted.most);
+    wanted.least = exact_cap ? wanted.worst_case : billing::charge_of(call.prices, wanted.fewest);
+    if (call.key->budget.is_any()) wanted.budget_of = call.key.get();
+    wanted.uses_quota =
+        call.edge == Edge::openai && (call.terms->quota_input > 0 || call.terms->quota_output > 0);
     auto fast = services_.billing.try_admit(wanted);
     if (fast) {
         call.hold = std::move(*fast);
-        co_return Result<void>();
+    } else {
+        auto hold = co_await services_.billing.admit(wanted, call.deadline);
+        if (!hold) {
+            if (hold.error().code == Code::payment_required) unpaid_.add();
+            co_return fail(std::move(hold.error()));
+        }
+        call.hold = std::move(*hold);
     }
-    auto hold = co_await services_.billing.admit(wanted, call.deadline);
-    if (!hold) {
-        if (hold.error().code == Code::payment_required) unpaid_.add();
-        co_return fail(std::move(hold.error()));
-    }
-    call.hold = std::move(*hold);
-    if (call.hold.amount() >= wanted.worst_case || model.prices.output_per_m.value == 0)
-        co_return Result<void>();
-    // The balance pays for less than asked: lower the cap to what it pays for.
-    billing::TokenUsage prompt{std::min(call.likely_prompt(), prompt_max), 0, 0};
-    Nanos left = call.hold.amount() - std::min(call.hold.amount(), billing::charge_of(model.prices, prompt));
-    auto tokens = static_cast<std::int64_t>(static_cast<__int128>(left.value) * 1'000'000 /
-                                            model.prices.output_per_m.value / request.n);
-    if (tokens < asked) call.output_cap = std::max<std::int64_t>(tokens, 1);
+    if (!exact_cap) lower_cap(call, asked, prompt_max);
     co_return Result<void>();
+}
+
+// Where quota, budget or balance pay for less than asked: the cap becomes what they pay for.
+void Chat::lower_cap(Call& call, std::int64_t asked, std::int64_t prompt_max) const {
+    const billing::Hold& hold = call.hold;
+    const billing::Prices& prices = call.prices;
+    std::int64_t n = call.request.n;
+    std::int64_t covered_prompt = hold.quota_input();
+    std::int64_t covered_output = hold.quota_output();
+    billing::TokenUsage uncovered{std::max<std::int64_t>(0, prompt_max - covered_prompt), 0,
+                                  std::max<std::int64_t>(0, asked * n - covered_output)};
+    if (hold.spendable() >= billing::charge_of(prices, uncovered)) return;
+    if (prices.output_per_m.value == 0) return;
+    billing::TokenUsage prompt{
+        std::max<std::int64_t>(0, std::min(call.likely_prompt(), prompt_max) - covered_prompt), 0, 0};
+    Nanos left = hold.spendable() - std::min(hold.spendable(), billing::charge_of(prices, prompt));
+    auto paid =
+        static_cast<std::int64_t>(static_cast<__int128>(left.value) * 1'000'000 / prices.output_per_m.value);
+    std::int64_t tokens = (covered_output + paid) / n;
+    if (tokens < asked) call.output_cap = std::max<std::int64_t>(tokens, 1);
 }
 
 }  // namespace nebula::gateway

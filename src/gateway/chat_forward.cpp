@@ -197,6 +197,11 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
     }
     (call.is_client_gone ? call.metrics->client_left : call.metrics->completed).add();
     std::string_view type = upstream.header("content-type").value_or("application/json");
+    if (call.edge == Edge::credits) {
+        std::string told = with_credits(call, *body);
+        co_await call.exchange.respond(200, type, told);
+        co_return Attempt::answered;
+    }
     co_await call.exchange.respond(200, type, *body);
     co_return Attempt::answered;
 }

@@ -2,6 +2,7 @@
 
 #include "base/text.hpp"
 #include "gateway/chat.hpp"
+#include "http/dialects.hpp"
 
 namespace nebula::gateway {
 namespace {
@@ -33,6 +34,13 @@ void GatewaySettings::describe(settings::Visitor& v) {
              .help = "Whole request, all attempts together, in milliseconds.",
              .min = 1},
             request_timeout);
+    v.field(
+        {.name = "credit_request_price",
+         .help = "Credits that one request of the credit API (POST /api/v1/chat) costs, as decimal text."},
+        credit_request_price);
+    v.field({.name = "credit_batch_price",
+             .help = "Credits that one batch request of the credit API (?batch=1) costs, as decimal text."},
+            credit_batch_price);
 }
 
 struct Gateway::Impl {
@@ -45,14 +53,24 @@ struct Gateway::Impl {
             co_await exchange.respond_error(std::move(key.error()));
             co_return;
         }
+        std::string body = list_json();
+        co_await exchange.respond(200, "application/json", body);
+    }
+
+    // The credit API's list is public: its text asks for no key.
+    Async<void> list_public(http::Exchange& exchange) {
+        std::string body = list_json();
+        co_await exchange.respond(200, "application/json", body);
+    }
+
+    std::string list_json() const {
         auto snapshot = services.catalog.current();
         std::string body = R"({"object":"list","data":[)";
         for (const auto& model : snapshot->models) {
             if (body.back() == '}') body += ',';
             body += model_json(*model);
         }
-        body += "]}";
-        co_await exchange.respond(200, "application/json", body);
+        return body + "]}";
     }
 
     Async<void> get_model(http::Exchange& exchange) {
@@ -85,12 +103,23 @@ Gateway::~Gateway() = default;
 void Gateway::register_routes(http::Router& router) {
     Impl* impl = impl_.get();
     router.set_dialect("/", openai_error);
-    router.add(http::Method::post, "/v1/chat/completions", openai_error,
-               [impl](http::Exchange& exchange) { return impl->chat.handle(exchange); });
-    router.add(http::Method::get, "/v1/models", openai_error,
-               [impl](http::Exchange& exchange) { return impl->list_models(exchange); });
-    router.add(http::Method::get, "/v1/models/{id*}", openai_error,
-               [impl](http::Exchange& exchange) { return impl->get_model(exchange); });
+    const std::string access = accounts::Access::key().name();
+    const std::string open = accounts::Access::anyone().name();
+    router.add(
+        http::Method::post, "/v1/chat/completions", openai_error,
+        [impl](http::Exchange& exchange) { return impl->chat.handle(exchange); }, access);
+    router.add(
+        http::Method::get, "/v1/models", openai_error,
+        [impl](http::Exchange& exchange) { return impl->list_models(exchange); }, access);
+    router.add(
+        http::Method::get, "/v1/models/{id*}", openai_error,
+        [impl](http::Exchange& exchange) { return impl->get_model(exchange); }, access);
+    router.add(
+        http::Method::post, "/api/v1/chat", http::credits_error,
+        [impl](http::Exchange& exchange) { return impl->chat.handle_credits(exchange); }, access);
+    router.add(
+        http::Method::get, "/api/models", http::credits_error,
+        [impl](http::Exchange& exchange) { return impl->list_public(exchange); }, open);
 }
 
 }  // namespace nebula::gateway

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "accounts/accounts.hpp"
+#include "accounts/people.hpp"
 #include "base/clock.hpp"
 #include "base/metrics.hpp"
 #include "base/settings.hpp"
@@ -25,6 +26,8 @@ struct GatewaySettings {  // [gateway]
     std::int64_t attempts_max = 4;                     // routes tried for one request
     std::int64_t answer_bytes_max = 64 * 1024 * 1024;  // JSON answer kept in memory
     std::chrono::milliseconds request_timeout{900'000};
+    std::string credit_request_price = "1";  // decimal credits; of POST /api/v1/chat
+    std::string credit_batch_price = "2";    // with ?batch=1
     void describe(settings::Visitor& v);
 };
 
@@ -38,7 +41,8 @@ struct Services {
     const ratelimit::LimitSettings& limits;
     catalog::Catalog& catalog;
     http::Client& client;
-    runtime::Runtime* runtime;  // null: no local models
+    runtime::Runtime* runtime;           // null: no local models
+    accounts::People* people = nullptr;  // null: API keys only, no signed-in people
 };
 
 class Gateway {
@@ -46,7 +50,8 @@ class Gateway {
     Gateway(const GatewaySettings& settings, Services services);
     ~Gateway();  // after the server has stopped
 
-    /// POST /v1/chat/completions, GET /v1/models, GET /v1/models/{id*}.
+    /// POST /v1/chat/completions, GET /v1/models, GET /v1/models/{id*}; the credit API's POST /api/v1/chat
+    /// and GET /api/models.
     void register_routes(http::Router& router);
 
    private:

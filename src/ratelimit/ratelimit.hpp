@@ -18,6 +18,8 @@
 
 namespace nebula::ratelimit {
 
+std::span<const store::Migration> migrations();
+
 struct LimitSettings {  // [limits]; 0 = no limit
     std::int64_t key_rpm = 0;
     std::int64_t key_tpm = 0;

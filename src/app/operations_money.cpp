@@ -1,0 +1,134 @@
+// Operations around selling and rating; see operations.cpp for the table.
+#include <boost/json/array.hpp>
+#include <boost/json/parse.hpp>
+
+#include "app/operations.hpp"
+#include "app/services.hpp"
+#include "http/json_api.hpp"
+
+namespace nebula::app {
+namespace {
+
+namespace json = boost::json;
+
+json::value time_json(const std::optional<Time>& time) {
+    return time ? json::value(to_iso8601(*time)) : json::value(nullptr);
+}
+
+}  // namespace
+
+Async<Result<AccountId>> Operations::account_of(std::string id_or_name) {
+    auto account = co_await accounts_.account(std::move(id_or_name));
+    if (!account) co_return fail(std::move(account.error()));
+    co_return account->id;
+}
+
+Operations::Answer Operations::routes_list(json::object) {
+    if (router_ == nullptr) co_return fail(Code::not_found, "no server is running");
+    json::array data;
+    for (const auto& route : router_->table())
+        data.push_back(json::object{
+            {"method", http::method_name(route.method)}, {"path", route.pattern}, {"access", route.access}});
+    co_return json::object{{"data", std::move(data)}};
+}
+
+Operations::Answer Operations::receipts_show(json::object arguments) {
+    http::Fields fields(std::move(arguments));
+    std::string owner = fields.text("account");
+    auto request = RequestId::parse(fields.text("request"));
+    if (!request) fields.refuse("request", "must be the id of a request, like req_…");
+    if (auto ok = fields.error(); !ok) co_return fail(ok.error());
+    auto account = co_await account_of(std::move(owner));
+    if (!account) co_return fail(std::move(account.error()));
+    auto receipt = co_await billing_.receipt(*account, *request);
+    if (!receipt) co_return fail(std::move(receipt.error()));
+    co_return json::parse(*receipt).as_object();
+}
+
+Operations::Answer Operations::plans_subscribe(json::object arguments) {
+    http::Fields fields(std::move(arguments));
+    std::string owner = fields.text("account");
+    std::string plan = fields.text("plan");
+    if (auto ok = fields.error(); !ok) co_return fail(ok.error());
+    auto account = co_await account_of(std::move(owner));
+    if (!account) co_return fail(std::move(account.error()));
+    auto done = co_await services_.commerce->subscribe(*account, plan, nullptr, true);
+    if (!done) co_return fail(std::move(done.error()));
+    co_return json::object{{"account", account->text()}, {"plan", plan}};
+}
+
+Operations::Answer Operations::plans_cancel(json::object arguments) {
+    http::Fields fields(std::move(arguments));
+    std::string owner = fields.text("account");
+    if (auto ok = fields.error(); !ok) co_return fail(ok.error());
+    auto account = co_await account_of(std::move(owner));
+    if (!account) co_return fail(std::move(account.error()));
+    auto done = co_await services_.commerce->cancel(*account, nullptr);
+    if (!done) co_return fail(std::move(done.error()));
+    co_return json::object{{"account", account->text()}, {"cancelled", true}};
+}
+
+Operations::Answer Operations::codes_create(json::object arguments) {
+    http::Fields fields(std::move(arguments));
+    billing::Commerce::NewCode wanted;
+    wanted.code = fields.text_or("code", "");
+    wanted.amount = fields.credits("amount");
+    wanted.uses_max = fields.integer_or("uses_max", 1, 1, 1'000'000'000);
+    wanted.expires_at = fields.time_or_none("expires_at");
+    wanted.bonus_days = fields.integer_or("bonus_days", 0, 0, 36'500);
+    wanted.note = fields.text_or("note", "");
+    if (auto ok = fields.error(); !ok) co_return fail(ok.error());
+    auto made = co_await services_.commerce->create_code(std::move(wanted));
+    if (!made) co_return fail(std::move(made.error()));
+    co_return json::object{{"code", made->code},
+                           {"amount", made->amount.text()},
+                           {"uses_max", made->uses_max},
+                           {"expires_at", time_json(made->expires_at)}};
+}
+
+Operations::Answer Operations::prices_set(json::object arguments) {
+    http::Fields fields(std::move(arguments));
+    std::string model = fields.text("model");
+    billing::Prices prices;
+    prices.input_per_m = fields.credits("input_per_m");
+    prices.output_per_m = fields.credits("output_per_m");
+    prices.cached_input_per_m = fields.credits_or_none("cached_input_per_m").value_or(prices.input_per_m);
+    prices.request = fields.credits_or_none("request").value_or(Nanos{});
+    auto from = fields.time_or_none("effective_from");
+    if (auto ok = fields.error(); !ok) co_return fail(ok.error());
+    auto done = co_await services_.bills->set_price(model, prices, from.value_or(Time()));
+    if (!done) co_return fail(std::move(done.error()));
+    co_return json::object{{"model", model}, {"effective_from", time_json(from)}};
+}
+
+Operations::Answer Operations::billing_rerate(json::object arguments) {
+    http::Fields fields(std::move(arguments));
+    auto from = fields.time_or_none("from");
+    auto to = fields.time_or_none("to");
+    std::string owner = fields.text_or("account", "");
+    bool dry_run = fields.flag_or("dry_run", false);
+    if (auto ok = fields.error(); !ok) co_return fail(ok.error());
+    std::optional<AccountId> only;
+    if (!owner.empty()) {
+        auto account = co_await account_of(std::move(owner));
+        if (!account) co_return fail(std::move(account.error()));
+        only = *account;
+    }
+    auto done = co_await services_.bills->rerate(from.value_or(Time()), to.value_or(Time()), only, dry_run);
+    if (!done) co_return fail(std::move(done.error()));
+    co_return json::object{{"records", done->records},
+                           {"corrected", done->corrected},
+                           {"difference", done->difference.text()},
+                           {"dry_run", dry_run}};
+}
+
+Operations::Answer Operations::billing_close_month(json::object arguments) {
+    http::Fields fields(std::move(arguments));
+    std::string month = fields.text("month");
+    if (auto ok = fields.error(); !ok) co_return fail(ok.error());
+    auto made = co_await services_.bills->close_month(month);
+    if (!made) co_return fail(std::move(made.error()));
+    co_return json::object{{"month", month}, {"bills", *made}};
+}
+
+}  // namespace nebula::app
