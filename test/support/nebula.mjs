@@ -69,7 +69,8 @@ let serial = 0;
 export class Nebula {
   /**
    * Options: `engine`; `upstream` (a FakeProvider: becomes provider "fake"); `providers`, `models` (defaults: one
-   * model "demo/chat:1"); sections `http`, `admin`, `billing`, `limits`, `runtime`; `env`; `start: false`.
+   * model "demo/chat:1"); sections `http`, `admin`, `billing`, `limits`, `runtime`, any others in `sections`; `env`;
+   * `store_url` (with `database` and `cluster`: a PostgreSQL database that others use too); `start: false`.
    */
   static async start(options = {}) {
     const server = new Nebula();
@@ -77,7 +78,11 @@ export class Nebula {
     server.options = options;
     server.dir = fs.mkdtempSync(path.join(os.tmpdir(), 'nebula-test-'));
     server.engine = options.engine ?? 'sqlite';
-    if (server.engine === 'postgres') {
+    if (options.store_url) {
+      server.store_url = options.store_url;
+      server.shared_database = options.database;
+      server.cluster = options.cluster;
+    } else if (server.engine === 'postgres') {
       server.cluster = await shared_cluster();
       server.database = `nebula_${process.pid}_${serial}`;
       server.store_url = await server.cluster.create_database(server.database);
@@ -107,6 +112,7 @@ export class Nebula {
       limits: { key_rpm: 0, key_tpm: 0, account_rpm: 0, account_tpm: 0, ip_rpm: 0, ...o.limits },
       provider: o.providers ?? upstream,
       model: o.models ?? (o.upstream ? [model('demo/chat:1')] : []),
+      ...o.sections,
     };
   }
 
@@ -336,7 +342,7 @@ export class Nebula {
 
   /** Rows of a query against the server's own database, as arrays of text. */
   async sql(text) {
-    if (this.engine === 'postgres') return this.cluster.sql(this.database, text);
+    if (this.engine === 'postgres') return this.cluster.sql(this.database ?? this.shared_database, text);
     const { stdout } = await run(
       'sqlite3',
       [
