@@ -35,6 +35,9 @@ Result<std::unique_ptr<Operator>> connect_operator(const AppSettings& settings);
 /// Mistakes between providers and models that the settings alone do not show.
 std::vector<std::string> check_catalog(const AppSettings& settings);
 
+/// Problems of a receipt file, checked offline: signature, digests, arithmetic. Empty: it is good.
+Result<std::vector<std::string>> check_receipt_file(const std::string& path);
+
 /// Applies missing migrations on the database; how many there were.
 Result<int> migrate(const AppSettings& settings);
 

@@ -4,6 +4,7 @@
 
 #include "app/operations.hpp"
 #include "app/services.hpp"
+#include "billing/ledger/receipt.hpp"
 #include "http/json_api.hpp"
 
 namespace nebula::app {
@@ -16,6 +17,12 @@ json::value time_json(const std::optional<Time>& time) {
 }
 
 }  // namespace
+
+Result<std::vector<std::string>> check_receipt_file(const std::string& path) {
+    auto text = read_file(path);
+    if (!text) return fail(std::move(text.error()));
+    return billing::ledger::check_receipt(*text);
+}
 
 Async<Result<AccountId>> Operations::account_of(std::string id_or_name) {
     auto account = co_await accounts_.account(std::move(id_or_name));

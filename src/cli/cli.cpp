@@ -1,6 +1,7 @@
 #include "cli/cli.hpp"
 
 #include <CLI/CLI.hpp>
+#include <boost/json/array.hpp>
 #include <cstdio>
 #include <iostream>
 
@@ -26,6 +27,11 @@ class Program {
         add_models();
         add_chat();
         add_ledger();
+        add_plans();
+        add_codes();
+        add_billing();
+        add_receipts();
+        add_routes();
         add_migrate();
         add_config();
         leaf(app_, "version", "Print the version.", [] {
@@ -74,6 +80,13 @@ class Program {
             option, [this, name](const std::int64_t& value) { arguments_[name] = value; }, help);
     }
 
+    void texts(CLI::App* command, const std::string& option, const char* name, const char* help) {
+        auto take = [this, name](const std::vector<std::string>& values) {
+            arguments_[name] = json::array(values.begin(), values.end());
+        };
+        command->add_option_function<std::vector<std::string>>(option, take, help);
+    }
+
     void add_serve() {
         auto* serve =
             leaf(app_, "serve", "Run the server until SIGTERM; SIGHUP reloads providers, models and prices.",
@@ -113,6 +126,15 @@ class Program {
         argument(create, "--name", "name", "What the key is for", true);
         number(create, "--rpm", "rpm", "Requests per minute of this key; 0 = no limit of its own");
         number(create, "--tpm", "tpm", "Tokens per minute of this key; 0 = no limit of its own");
+        number(create, "--rpd", "rpd", "Requests per UTC day; 0 = no limit of its own");
+        argument(create, "--budget", "budget", "Credits it may spend in all", false);
+        argument(create, "--budget-daily", "budget_daily", "Credits it may spend per UTC day", false);
+        argument(create, "--budget-weekly", "budget_weekly", "Credits it may spend per week", false);
+        argument(create, "--budget-monthly", "budget_monthly", "Credits it may spend per month", false);
+        argument(create, "--expires-at", "expires_at", "ISO 8601 time after which it is refused", false);
+        texts(create, "--model", "models", "Only this model (\"qwen*\": prefix); may be repeated");
+        texts(create, "--permission", "permissions",
+              "Only this permission, like inference:write; repeatable");
         auto* list = operation(*keys, "list", "List keys.", "keys.list",
                                {{"id", "ID"},
                                 {"account", "ACCOUNT"},
@@ -174,6 +196,68 @@ class Program {
         operation(*ledger, "verify", "Recompute every balance; exits 1 when something does not balance.",
                   "ledger.verify");
     }
+    void add_plans() {
+        auto* plans = group("plans", "Subscriptions of accounts.");
+        auto* subscribe =
+            operation(*plans, "subscribe", "Subscribe an account to a plan.", "plans.subscribe");
+        argument(subscribe, "account", "account", "Id or name", true);
+        argument(subscribe, "plan", "plan", "Id of the plan, like developer", true);
+        auto* cancel = operation(*plans, "cancel", "End the subscription with its period.", "plans.cancel");
+        argument(cancel, "account", "account", "Id or name", true);
+    }
+    void add_codes() {
+        auto* codes = group("codes", "Promotion codes.");
+        auto* create = operation(*codes, "create", "Create a promotion code.", "codes.create");
+        argument(create, "amount", "amount", "Credits it gives", true);
+        argument(create, "--code", "code", "Its text; made up when not given", false);
+        number(create, "--uses", "uses_max", "How often in all (default 1); once per account");
+        argument(create, "--expires-at", "expires_at", "ISO 8601 time until it can be redeemed", false);
+        number(create, "--bonus-days", "bonus_days", "Days until the credits expire; 0 = the setting");
+        argument(create, "--note", "note", "For the operator", false);
+    }
+    void add_billing() {
+        auto* billing = group("billing", "Rating and closing.");
+        auto* price = operation(*billing, "set-price",
+                                "Record a model's price from a time on, for re-rating.", "prices.set");
+        argument(price, "model", "model", "Id of the model", true);
+        argument(price, "--input", "input_per_m", "USD per million prompt tokens", true);
+        argument(price, "--output", "output_per_m", "USD per million answer tokens", true);
+        argument(price, "--cached-input", "cached_input_per_m", "USD per million cached prompt tokens",
+                 false);
+        argument(price, "--request", "request", "USD per request", false);
+        argument(price, "--from", "effective_from", "ISO 8601 time from which it holds", true);
+        auto* rerate =
+            operation(*billing, "rerate", "Rate usage anew by the recorded prices and post the differences.",
+                      "billing.rerate");
+        argument(rerate, "--from", "from", "ISO 8601 time of the first record", true);
+        argument(rerate, "--to", "to", "ISO 8601 time behind the last record", true);
+        argument(rerate, "--account", "account", "Only this account", false);
+        rerate->add_flag_callback(
+            "--dry-run", [this] { arguments_["dry_run"] = true; }, "Only tell the differences");
+        auto* close =
+            operation(*billing, "close-month", "Close a month that is over.", "billing.close_month");
+        argument(close, "month", "month", "YYYY-MM", true);
+    }
+    void add_receipts() {
+        auto* receipts = group("receipts", "Signed receipts of metered requests.");
+        auto* show = operation(*receipts, "show", "The receipt of one request, as JSON.", "receipts.show");
+        argument(show, "account", "account", "Id or name", true);
+        argument(show, "request", "request", "Id of the request (req_…)", true);
+        auto* check = leaf(*receipts, "check", "Check a receipt file offline.", [this] {
+            auto problems = app::check_receipt_file(receipt_file_);
+            if (!problems) return print_error(problems.error());
+            for (const std::string& problem : *problems) std::fprintf(stderr, "%s\n", problem.c_str());
+            if (!problems->empty()) return 1;
+            std::printf("the receipt is good\n");
+            return 0;
+        });
+        check->add_option("file", receipt_file_, "JSON file")->required();
+    }
+    void add_routes() {
+        auto* routes = group("routes", "What the running server serves.");
+        operation(*routes, "list", "Every route and who may call it.", "routes.list",
+                  {{"method", "METHOD"}, {"path", "PATH"}, {"access", "ACCESS"}});
+    }
     void add_migrate() {
         leaf(app_, "migrate", "Bring the database to this version's schema.", [this] {
             auto settings = settings_of(common_);
@@ -215,6 +299,7 @@ class Program {
     app::ServeOptions serve_;
     ChatOptions chat_;
     json::object arguments_;
+    std::string receipt_file_;
     std::function<int()> action_;
 };
 
