@@ -98,7 +98,12 @@ Nanos charge_of(const Prices& prices, const TokenUsage& usage) {
     std::int64_t output = std::max<std::int64_t>(0, usage.output);
     MicroNanos sum = price(input - cached, prices.input_per_m) + price(cached, prices.cached_input_per_m) +
                      price(output, prices.output_per_m);
-    return std::max(Nanos{}, round_up(sum));
+    return std::max(Nanos{}, round_up(sum) + std::max(Nanos{}, prices.request));
+}
+
+TokenUsage uncovered(const TokenUsage& usage, std::int64_t quota_input, std::int64_t quota_output) {
+    std::int64_t input = std::max<std::int64_t>(0, usage.input - quota_input);
+    return {input, std::min(usage.cached, input), std::max<std::int64_t>(0, usage.output - quota_output)};
 }
 
 struct Billing::Impl {

@@ -62,6 +62,9 @@ struct TokenUsage {
 };
 /// Exact, rounded up once, never negative (negative counts are taken as 0, cached as at most input).
 Nanos charge_of(const Prices& prices, const TokenUsage& usage);
+/// What is left to be charged of `usage` when a quota paid for so many tokens: tokens that were not cached are
+/// paid first. A record's price is charge_of(prices, uncovered(usage, quota_input, quota_output)).
+TokenUsage uncovered(const TokenUsage& usage, std::int64_t quota_input, std::int64_t quota_output);
 
 enum class Outcome { completed, client_left, upstream_failed, cancelled };
 /// "completed", "client_left" …: as stored, and in metrics.
