@@ -22,6 +22,8 @@ namespace nebula::accounts {
 class Accounts;
 class People;
 
+constexpr std::string_view session_cookie = "nebula_session";
+
 class Guard {
    public:
     Guard(Accounts& accounts, People& people) : accounts_(accounts), people_(people) {}
@@ -34,6 +36,10 @@ class Guard {
     Async<Result<Caller>> identify(http::Exchange& exchange);
 
    private:
+    Async<void> serve(http::Exchange& exchange, Access access, std::shared_ptr<const Handler> handler);
+    Async<Result<Caller>> by_credentials(http::Exchange& exchange);
+    Async<Result<Caller>> by_key(std::string token);
+
     Accounts& accounts_;
     People& people_;
 };

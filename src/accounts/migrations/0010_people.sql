@@ -6,6 +6,7 @@ ALTER TABLE accounts ADD COLUMN display_name TEXT NOT NULL DEFAULT '';
 ALTER TABLE accounts ADD COLUMN description TEXT NOT NULL DEFAULT '';
 
 -- account_id is the personal account. totp_last_step: the newest 30-second step that was accepted, never accepted again.
+-- disabled_at: locked by the operator, so no link in a mail makes the user active again.
 -- activation_pending: what happens once at activation (gift, plan) is still to be done; claimed_at: somebody is at it.
 ALTER TABLE users ADD COLUMN name TEXT NOT NULL DEFAULT '';
 ALTER TABLE users ADD COLUMN is_active BIGINT NOT NULL DEFAULT 1 CHECK (is_active = 0 OR is_active = 1);
@@ -14,11 +15,10 @@ ALTER TABLE users ADD COLUMN account_id BIGINT REFERENCES accounts (id);
 ALTER TABLE users ADD COLUMN totp_secret TEXT;
 ALTER TABLE users ADD COLUMN totp_pending TEXT;
 ALTER TABLE users ADD COLUMN totp_last_step BIGINT NOT NULL DEFAULT 0;
-ALTER TABLE users ADD COLUMN failed_attempts BIGINT NOT NULL DEFAULT 0 CHECK (failed_attempts >= 0);
-ALTER TABLE users ADD COLUMN locked_until BIGINT;
 ALTER TABLE users ADD COLUMN password_changed_at BIGINT;
 ALTER TABLE users ADD COLUMN activation_pending BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE users ADD COLUMN activation_claimed_at BIGINT;
+ALTER TABLE users ADD COLUMN disabled_at BIGINT;
 CREATE UNIQUE INDEX users_account ON users (account_id);
 
 -- Of the personal account the owner has no row: owning it is enough. role: 0 owner, 1 member, 2 admin.
@@ -59,7 +59,17 @@ CREATE TABLE one_time_tokens (
     used_at BIGINT
 );
 CREATE INDEX one_time_tokens_user ON one_time_tokens (user_id, purpose);
+CREATE INDEX one_time_tokens_email ON one_time_tokens (email, purpose, created_at);
 CREATE INDEX one_time_tokens_expiry ON one_time_tokens (expires_at);
+
+-- Failed sign-ins by the SHA-256 of the address, whether somebody has that address or not: a lock must not tell.
+CREATE TABLE sign_in_failures (
+    email_hash TEXT NOT NULL PRIMARY KEY CHECK (length(email_hash) = 64),
+    failures BIGINT NOT NULL,
+    locked_until BIGINT NOT NULL,
+    last_at BIGINT NOT NULL
+);
+CREATE INDEX sign_in_failures_last ON sign_in_failures (last_at);
 
 CREATE TABLE recovery_codes (
     user_id BIGINT NOT NULL REFERENCES users (id),
