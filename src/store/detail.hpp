@@ -29,17 +29,38 @@ struct Meters {
     metrics::Gauge& in_use;
 };
 
+using AfterCommit = std::vector<std::function<void()>>;
+/// Logs what they throw: the transaction is committed, its caller must not take it for failed.
+void run_after_commit(const AfterCommit& actions);
+
 /// A transaction that has begun; knows how to end.
 class EngineTx : public Tx {
    public:
     /// Runs `work`, then commits or rolls back. Work that goes on after a failed statement is refused at the
     /// end: its transaction is lost on PostgreSQL, so it is on SQLite too.
     void run(const std::function<bool(Tx&)>& work, Meters::PerMode& meters);
+    void after_commit(std::function<void()> action) final { after_commit_.push_back(std::move(action)); }
+    /// What run() committed wants done now; the engine calls it when the connection is free again.
+    AfterCommit take_after_commit() { return std::move(after_commit_); }
 
    protected:
     virtual void commit() = 0;
     virtual void rollback() noexcept = 0;
+
+    /// A statement that fails loses the transaction.
+    template <class F>
+    auto guarded(F statement) -> std::invoke_result_t<F&> {
+        try {
+            return statement();
+        } catch (...) {
+            lost_ = true;
+            throw;
+        }
+    }
+
+   private:
     bool lost_ = false;
+    AfterCommit after_commit_;
 };
 
 /// Logs a statement that took longer than 200 ms.

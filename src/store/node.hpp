@@ -26,10 +26,15 @@ struct NodeSettings {                         // [node]
 /// Thread-safe. is_live() is a comparison of two numbers: call it on the hot path.
 class Node {
    public:
-    /// Registers (PostgreSQL: takes the lowest free number, a new epoch id) and starts renewing on a thread.
+    /// Registers (PostgreSQL: takes the lowest free number, a new random id) and starts renewing on a thread;
+    /// after migrating. Errors: Code::invalid_request for settings that do not fit together, Code::overloaded
+    /// when all 1024 numbers are taken, Code::internal when the database fails.
     static Result<std::unique_ptr<Node>> start(const NodeSettings& settings, Db& db, const Clock& clock,
                                                metrics::Registry& metrics);
-    virtual ~Node() = default;  // gives the lease back (its slices return at once)
+    virtual ~Node() = default;  // release()
+    /// Gives the lease back and calls the reclaims for this node, so that what it still held returns at once;
+    /// is_live() is false from now on. Call it while what the callbacks use still lives.
+    virtual void release() {}
 
     /// Unique for every start of every process; what slices refer to. 0 on SQLite.
     virtual std::int64_t id() const = 0;
@@ -44,12 +49,21 @@ class Node {
     /// True when several processes may share the database: PostgreSQL.
     virtual bool is_shared() const = 0;
     /// Calls back (renewal thread, in a transaction) when a dead node's lease was taken away, with its id, so
-    /// that modules return what it held. Register before start().
+    /// that modules return what it held. What it throws leaves the dead node where it is, for the next try.
+    /// Work on the transaction alone, and capture only what lives until release(). Register right after
+    /// start(): no node is taken over by the thread before one lease has passed since the last registration,
+    /// nor without any.
     using Reclaim = std::function<void(Tx& tx, std::int64_t dead_node)>;
     virtual void on_reclaim(Reclaim reclaim) = 0;
 
+    /// What the thread does by itself, now and on the calling thread (tests, the end of start-up). renew():
+    /// is_live() afterwards. reclaim(): how many dead nodes were taken over.
+    virtual bool renew() { return is_live(); }
+    virtual int reclaim() { return 0; }
+
     /// In a transaction that spends what the lease guards: true when this node's lease row is still there and
-    /// not expired by the database's clock (locks it FOR SHARE). SQLite: true.
+    /// not expired by the database's clock. Nobody takes this node over before the transaction ends (the row
+    /// is locked FOR KEY SHARE, which does not hold up renewals). SQLite: true.
     virtual bool confirm(Tx& tx) = 0;
 };
 

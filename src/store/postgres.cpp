@@ -17,7 +17,7 @@ constexpr Oid oid_bool = 16;
 constexpr Oid oid_bytea = 17;
 constexpr int begin_attempts_max = 3;
 // "nebula" in ASCII: advisory locks are numbers shared by everybody who uses the database.
-constexpr Sql sql_own{"ownership.lock", "SELECT pg_try_advisory_lock(121348097010785)"};
+constexpr Sql sql_own{"ownership.lock", "SELECT pg_try_advisory_lock_shared(121348097010785)"};
 constexpr Sql sql_ping{"ownership.ping", "SELECT 1"};
 
 class PgRow final : public Row {
@@ -132,16 +132,6 @@ class PgTx final : public EngineTx {
         }
     }
 
-    template <class F>
-    auto guarded(F statement) -> std::invoke_result_t<F&> {
-        try {
-            return statement();
-        } catch (...) {
-            lost_ = true;
-            throw;
-        }
-    }
-
     PgConnection& connection_;
 };
 
@@ -194,13 +184,7 @@ class PgDb final : public Db {
 
    protected:
     void transaction(Mode mode, const std::function<bool(Tx&)>& work) override {
-        auto asked = std::chrono::steady_clock::now();
-        Lease lease{connections_, begin(mode)};
-        meters_.wait_seconds.observe_us(micros_since(asked));
-        InUse in_use(meters_.in_use);
-        PgTx tx(*lease.connection);
-        // Once the work has started nothing is tried again: only the caller knows whether that is safe.
-        tx.run(work, mode == Mode::write ? meters_.write : meters_.read);
+        run_after_commit(on_connection(mode, work));
     }
 
    private:
@@ -214,6 +198,17 @@ class PgDb final : public Db {
                 pool.forget();
         }
     };
+
+    AfterCommit on_connection(Mode mode, const std::function<bool(Tx&)>& work) {
+        auto asked = std::chrono::steady_clock::now();
+        Lease lease{connections_, begin(mode)};
+        meters_.wait_seconds.observe_us(micros_since(asked));
+        InUse in_use(meters_.in_use);
+        PgTx tx(*lease.connection);
+        // Once the work has started nothing is tried again: only the caller knows whether that is safe.
+        tx.run(work, mode == Mode::write ? meters_.write : meters_.read);
+        return tx.take_after_commit();
+    }
 
     /// A connection in a transaction. Idle connections die with the server or the network: they are replaced
     /// here, where nothing has been done yet.

@@ -92,8 +92,10 @@ PgConnection::PgConnection(const StoreSettings& settings, Meters& meters) : mete
         if (PQstatus(handle_) != CONNECTION_OK)
             throw DbError("cannot connect: " + without_line_end(PQerrorMessage(handle_)));
         PQsetNoticeProcessor(handle_, &log_notice, nullptr);
+        // A transaction whose client is cut off must not keep its locks for hours.
+        std::string timeout = std::to_string(settings.statement_timeout.count());
         std::string setup =
-            "SET statement_timeout = " + std::to_string(settings.statement_timeout.count()) +
+            "SET statement_timeout = " + timeout + "; SET idle_in_transaction_session_timeout = " + timeout +
             "; SET client_min_messages = warning; SET TimeZone = 'UTC'; SET bytea_output = 'hex';"
             " SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'";
         script("setup", setup.c_str());
@@ -110,6 +112,18 @@ bool PgConnection::is_connected() const { return PQstatus(handle_) == CONNECTION
 
 bool PgConnection::is_reusable() const {
     return is_connected() && PQtransactionStatus(handle_) == PQTRANS_IDLE;
+}
+
+int PgConnection::socket() const { return PQsocket(handle_); }
+
+std::size_t PgConnection::take_notifications() {
+    if (PQconsumeInput(handle_) != 1) raise("notifications", nullptr);
+    std::size_t count = 0;
+    while (PGnotify* notification = PQnotifies(handle_)) {
+        PQfreemem(notification);
+        ++count;
+    }
+    return count;
 }
 
 void PgConnection::raise(const char* name, const pg_result* result) {

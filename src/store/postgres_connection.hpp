@@ -53,6 +53,12 @@ class PgConnection {
     /// Rows changed in total.
     std::int64_t execute_many(const Sql& sql, std::size_t per_row, std::span<const Param> values);
 
+    /// To wait for input with poll().
+    int socket() const;
+    /// Reads what has arrived, without waiting, and forgets the notifications in it. Returns how many there
+    /// were; throws DbError when the connection is gone.
+    std::size_t take_notifications();
+
    private:
     [[noreturn]] void raise(const char* name, const pg_result* result);
     /// Name of the prepared statement. `sample` gives the types of the numbers and blobs.

@@ -130,16 +130,6 @@ class SqliteTx final : public EngineTx {
         return any ? sqlite3_changes64(connection_.handle()) : 0;
     }
 
-    template <class F>
-    auto guarded(F statement) -> std::invoke_result_t<F&> {
-        try {
-            return statement();
-        } catch (...) {
-            lost_ = true;
-            throw;
-        }
-    }
-
     SqliteConnection& connection_;
 };
 
@@ -204,14 +194,12 @@ class SqliteDb final : public Db {
 
    protected:
     void transaction(Mode mode, const std::function<bool(Tx&)>& work) override {
-        if (mode == Mode::read && !is_memory_)
-            read_on_own_connection(work);
-        else
-            on_writer(mode, work);
+        bool on_reader = mode == Mode::read && !is_memory_;
+        run_after_commit(on_reader ? read_on_own_connection(work) : on_writer(mode, work));
     }
 
    private:
-    void on_writer(Mode mode, const std::function<bool(Tx&)>& work) {
+    AfterCommit on_writer(Mode mode, const std::function<bool(Tx&)>& work) {
         auto asked = std::chrono::steady_clock::now();
         std::lock_guard lock(writer_mutex_);
         meters_.wait_seconds.observe_us(micros_since(asked));
@@ -219,7 +207,7 @@ class SqliteDb final : public Db {
         if (mode == Mode::write) {
             SqliteTx tx(writer_, "BEGIN IMMEDIATE");
             tx.run(work, meters_.write);
-            return;
+            return tx.take_after_commit();
         }
         struct QueryOnly {
             SqliteConnection& connection;
@@ -228,9 +216,10 @@ class SqliteDb final : public Db {
         } query_only(writer_);
         SqliteTx tx(writer_, "BEGIN");
         tx.run(work, meters_.read);
+        return tx.take_after_commit();
     }
 
-    void read_on_own_connection(const std::function<bool(Tx&)>& work) {
+    AfterCommit read_on_own_connection(const std::function<bool(Tx&)>& work) {
         auto asked = std::chrono::steady_clock::now();
         auto connection = readers_.take();
         meters_.wait_seconds.observe_us(micros_since(asked));
@@ -242,6 +231,7 @@ class SqliteDb final : public Db {
         } give_back{readers_, connection};
         SqliteTx tx(*connection, "BEGIN");
         tx.run(work, meters_.read);
+        return tx.take_after_commit();
     }
 
     const std::string path_;

@@ -140,9 +140,22 @@ void EngineTx::run(const std::function<bool(Tx&)>& work, Meters::PerMode& meters
         meters.seconds.observe_us(micros_since(start));
         throw;
     }
-    if (!keep) rollback();
+    if (!keep) {
+        rollback();
+        after_commit_.clear();
+    }
     (keep ? meters.committed : meters.rolled_back).add();
     meters.seconds.observe_us(micros_since(start));
+}
+
+void run_after_commit(const AfterCommit& actions) {
+    for (const auto& action : actions) {
+        try {
+            action();
+        } catch (const std::exception& e) {
+            LOG_ERROR("an action after a commit failed", {"error", e.what()});
+        }
+    }
 }
 
 StatementTimer::~StatementTimer() {

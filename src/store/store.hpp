@@ -90,6 +90,10 @@ class Tx {
     virtual std::int64_t exec_many(const Sql& sql, std::size_t per_row, std::span<const Param> values) = 0;
     /// Several statements separated by ';', without parameters: schema changes and tests.
     virtual void script(const Sql& sql) = 0;
+    /// Runs `action` on this thread once the transaction has been committed and its connection is free again;
+    /// never when it rolls back or its COMMIT fails. In the order of the calls. Must be quick; what it throws
+    /// is logged.
+    virtual void after_commit(std::function<void()> action) = 0;
 
     std::int64_t exec(const Sql& sql, std::initializer_list<Param> params = {}) {
         return exec(sql, std::span(params.begin(), params.size()));
@@ -111,8 +115,9 @@ struct StoreSettings {
     void describe(settings::Visitor& v);
 };
 
-/// Exclusive ownership of the database by one serving process, released on destruction or death of the
-/// process. SQLite: a lock on <file>.lock; PostgreSQL: a session advisory lock.
+/// The right to serve the database, released on destruction or death of the process. SQLite: exclusive, a
+/// lock on <file>.lock. PostgreSQL: several processes may serve one database (see node.hpp), so the session
+/// advisory lock is shared; it keeps out only a program that insists on being alone.
 class Ownership {
    public:
     virtual ~Ownership() = default;
@@ -131,7 +136,8 @@ class Db {
     virtual ~Db() = default;
 
     virtual Engine engine() const = 0;
-    /// Null when another process holds it. Throws DbError when the database cannot be asked.
+    /// Null when another process holds it (PostgreSQL: holds it alone). Throws DbError when the database
+    /// cannot be asked.
     virtual std::unique_ptr<Ownership> try_own() = 0;
 
     /// Applies what is missing, in order of number, each step in its own transaction. Refuses a schema newer

@@ -5,6 +5,7 @@
 #include <limits>
 #include <thread>
 
+#include "base/log.hpp"
 #include "store/store.hpp"
 #include "store/test_support/test_db.hpp"
 
@@ -265,17 +266,40 @@ TEST_P(Store, AllowsAStatementInsideItsOwnRows) {
     });
 }
 
-// One process serves: a second must be told, and may take over as soon as the first is gone.
-TEST_P(Store, IsOwnedByOneDbAtATime) {
+// On SQLite one process serves: a second must be told, and may take over as soon as the first is gone. On
+// PostgreSQL several may.
+TEST_P(Store, IsOwnedByOneDbAtATimeOnSqliteAndByManyOnPostgres) {
     auto other = test_db().open_again();
     auto first = db().try_own();
     ASSERT_NE(first, nullptr);
     EXPECT_TRUE(first->held());
     EXPECT_TRUE(first->ping());
-    EXPECT_EQ(other->try_own(), nullptr);
-    EXPECT_EQ(db().try_own(), nullptr);
+    bool is_shared = db().engine() == Engine::postgres;
+    EXPECT_EQ(other->try_own() != nullptr, is_shared);
+    EXPECT_EQ(db().try_own() != nullptr, is_shared);
     first.reset();
     EXPECT_NE(other->try_own(), nullptr);
+}
+
+// Caches are told of a change when it can be read, not before, and never of one that was undone.
+TEST_P(Store, RunsActionsAfterTheCommitOnly) {
+    std::vector<std::string> done;
+    auto work = [&](bool keep) {
+        return [&, keep](Tx& tx) -> Result<int> {
+            insert(tx, keep ? 1 : 2);
+            tx.after_commit([&] { done.push_back("rows " + std::to_string(count())); });
+            tx.after_commit([&] { throw std::runtime_error("of the action"); });
+            tx.after_commit([&] { done.push_back("last"); });
+            EXPECT_TRUE(done.empty());
+            if (!keep) return fail(Code::conflict, "no");
+            return 0;
+        };
+    };
+    log::set_sink_for_test([](std::string_view) {});
+    EXPECT_FALSE(db().in_tx_blocking(work(false)).has_value());
+    EXPECT_TRUE(db().in_tx_blocking(work(true)).has_value());
+    log::set_sink_for_test(nullptr);
+    EXPECT_THAT(done, ElementsAre("rows 1", "last"));
 }
 
 ::nebula::detail::Detached start_write(Db& db, std::latch& release, std::atomic<int>& overloaded,
