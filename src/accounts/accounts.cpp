@@ -1,10 +1,11 @@
 #include "accounts/accounts.hpp"
 
-#include "accounts/key_cache.hpp"
-#include "accounts/key_text.hpp"
+#include <algorithm>
+
+#include "accounts/accounts_impl.hpp"
 #include "accounts/store.hpp"
 #include "accounts/validate.hpp"
-#include "async/blocking_pool.hpp"
+#include "base/log.hpp"
 
 namespace nebula::accounts {
 
@@ -12,58 +13,58 @@ using store::Tx;
 
 namespace {
 
-constexpr std::size_t cached_keys_max = 1'000'000;
-constexpr std::size_t unknown_keys_max = 10'000;
-constexpr std::chrono::seconds unknown_keys_keep{10};
-// One Argon2id computation takes 64 MiB and 0.1 s of a core: one at a time, and few that wait.
-constexpr std::size_t hashing_threads = 1;
-constexpr std::size_t hashing_queue_max = 64;
-
 std::unexpected<Error> unauthenticated() {
     // One answer for every reason, so that nobody can tell which keys exist.
     return fail(Code::unauthenticated, "the API key is missing or not valid", "api_key");
 }
 
-std::unexpected<Error> no_account() { return fail(Code::not_found, "there is no such account", "account"); }
-std::unexpected<Error> no_key() { return fail(Code::not_found, "there is no such key", "key"); }
+metrics::Counter& lookups(metrics::Registry& metrics, const char* result) {
+    return metrics.counter("nebula_accounts_key_lookups_total", "API keys looked up", {{"result", result}});
+}
 
 }  // namespace
 
-struct Accounts::Impl {
-    Impl(store::Db& database, const Clock& now, metrics::Registry& metrics)
-        : db(database),
-          clock(now),
-          hits(lookups(metrics, "hit")),
-          misses(lookups(metrics, "miss")),
-          unknown(lookups(metrics, "unknown")),
-          malformed(lookups(metrics, "malformed")),
-          cached(metrics.gauge("nebula_accounts_cached_keys", "API keys known without asking the database")) {
-    }
+Accounts::Impl::Impl(store::Db& database, const Clock& now, metrics::Registry& metrics,
+                     store::Notices* change_notices)
+    : db(database),
+      clock(now),
+      notices(change_notices),
+      hits(lookups(metrics, "hit")),
+      misses(lookups(metrics, "miss")),
+      unknown(lookups(metrics, "unknown")),
+      malformed(lookups(metrics, "malformed")),
+      cached(metrics.gauge("nebula_accounts_cached_keys", "API keys known without asking the database")) {
+    if (notices == nullptr) return;
+    notices->subscribe("key", [this](std::string_view payload) {
+        if (auto hash = sql::parse_hash(payload)) forget(*hash);
+    });
+    notices->on_gap([this] { cache.clear(); });
+}
 
-    static metrics::Counter& lookups(metrics::Registry& metrics, const char* result) {
-        return metrics.counter("nebula_accounts_key_lookups_total", "API keys looked up",
-                               {{"result", result}});
-    }
+std::vector<Sha256> Accounts::Impl::tell_of(Tx& tx, const Key& key) {
+    std::vector<Sha256> hashes{key.hash};
+    if (auto former = sql::former_hash(tx, key.id)) hashes.push_back(*former);
+    if (notices == nullptr) return hashes;
+    for (const Sha256& hash : hashes) notices->publish(tx, "key", to_hex(hash.bytes));
+    return hashes;
+}
 
-    store::Db& db;
-    const Clock& clock;
-    KeyCache cache{cached_keys_max};
-    UnknownKeys unknown_keys{clock, unknown_keys_max, unknown_keys_keep};
-    metrics::Counter& hits;
-    metrics::Counter& misses;
-    metrics::Counter& unknown;
-    metrics::Counter& malformed;
-    metrics::Gauge& cached;
-    BlockingPool hashing{hashing_threads, hashing_queue_max};  // last: its threads end first
-};
+void Accounts::Impl::forget(const Sha256& hash) {
+    cache.invalidate(hash);
+    unknown_keys.remove(hash);
+}
 
-Accounts::Accounts(store::Db& db, const Clock& clock, metrics::Registry& metrics, store::Notices*)
-    : impl_(std::make_unique<Impl>(db, clock, metrics)) {}
+Accounts::Accounts(store::Db& db, const Clock& clock, metrics::Registry& metrics, store::Notices* notices)
+    : impl_(std::make_unique<Impl>(db, clock, metrics, notices)) {}
 Accounts::~Accounts() = default;
 
 std::shared_ptr<const Key> Accounts::find_cached(const Sha256& key_hash) const {
     auto found = impl_->cache.find(key_hash);
-    if (found != nullptr) impl_->hits.add();
+    if (found == nullptr) return nullptr;
+    // Only what was usable is put there, and every change takes it out: what is left is the time, asked for
+    // only where it matters.
+    if ((found->expires_at || found->grace_until) && !found->is_usable(impl_->clock.now())) return nullptr;
+    impl_->hits.add();
     return found;
 }
 
@@ -79,25 +80,54 @@ Async<Result<std::shared_ptr<const Key>>> Accounts::authenticate(std::string tok
         co_return unauthenticated();
     }
     std::uint64_t epoch = impl_->cache.epoch(hash);
-    auto look_up = [hash](Tx& tx) -> Result<std::optional<Key>> { return sql::valid_key_by_hash(tx, hash); };
+    auto look_up = [hash, now = impl_->clock.now()](Tx& tx) -> Result<std::optional<Key>> {
+        return sql::valid_key_by_hash(tx, hash, now);
+    };
     auto found = co_await impl_->db.read(std::move(look_up));
     if (!found) co_return fail(found.error());
-    if (!*found) {
+    if (!*found || !(*found)->is_usable(impl_->clock.now())) {
         impl_->unknown.add();
         impl_->unknown_keys.add(hash);
         co_return unauthenticated();
     }
     impl_->misses.add();
+    (*found)->use = std::make_shared<KeyUse>();
+    (*found)->use->key = (*found)->id;
     auto key = std::make_shared<const Key>(std::move(**found));
     impl_->cache.put(hash, key, epoch);
-    impl_->cached.set(static_cast<std::int64_t>(impl_->cache.size()));
+    impl_->count_cached();
     co_return key;
+}
+
+void Accounts::note_use(const Key& key) {
+    if (key.use != nullptr) impl_->uses.note(key.use, impl_->clock);
+}
+
+void Accounts::flush_last_used() {
+    auto taken = impl_->uses.take();
+    if (taken.empty()) return;
+    std::vector<sql::LastUse> uses;
+    uses.reserve(taken.size());
+    for (const auto& used : taken) uses.push_back({used.use->key, used.at});
+    // Every process takes the rows in the same order, so none waits for another in a circle.
+    std::ranges::sort(uses, {}, &sql::LastUse::key);
+    auto write = [&uses](Tx& tx) -> Result<bool> {
+        sql::write_last_uses(tx, uses);
+        return true;
+    };
+    try {
+        (void)impl_->db.in_tx_blocking(write);
+    } catch (const store::DbError& e) {
+        impl_->uses.put_back(taken);
+        LOG_WARN("last use of keys not written, kept for the next time", {"error", e.what()});
+    }
 }
 
 Async<Result<Account>> Accounts::create_account(std::string name) {
     auto good = check_name(name, "name");
     if (!good) co_return fail(good.error());
-    Account account{AccountId::next(impl_->clock), std::move(*good), impl_->clock.now()};
+    Account account{AccountId::next(impl_->clock), *good, impl_->clock.now()};
+    account.display_name = std::move(*good);
     auto insert = [account](Tx& tx) -> Result<Account> {
         try {
             sql::insert_account(tx, account);
@@ -125,53 +155,6 @@ Async<Result<Account>> Accounts::account(std::string id_or_name) {
         return no_account();
     };
     co_return co_await impl_->db.read(std::move(look_up));
-}
-
-Async<Result<NewKey>> Accounts::create_key(AccountId account, std::string name, RateLimits limits) {
-    auto good_name = check_name(name, "name");
-    if (!good_name) co_return fail(good_name.error());
-    auto good_limits = check_limits(limits);
-    if (!good_limits) co_return fail(good_limits.error());
-
-    Secret text = make_key_text();
-    Key key{KeyId::next(impl_->clock), account,     std::move(*good_name), key_hint(text.reveal()), limits,
-            impl_->clock.now(),        std::nullopt};
-    sql::StoredKey stored{key, sha256(text.reveal())};
-    auto insert = [stored](Tx& tx) -> Result<bool> {
-        if (!sql::account_by_id(tx, stored.key.account)) return no_account();
-        sql::insert_key(tx, stored);
-        return true;
-    };
-    auto inserted = co_await impl_->db.in_tx(std::move(insert));
-    if (!inserted) co_return fail(inserted.error());
-    impl_->unknown_keys.remove(stored.hash);
-    co_return NewKey{std::move(key), std::move(text)};
-}
-
-Async<Result<std::vector<Key>>> Accounts::list_keys(std::optional<AccountId> account) {
-    auto list = [account](Tx& tx) -> Result<std::vector<Key>> {
-        if (!account) return sql::keys(tx);
-        if (!sql::account_by_id(tx, *account)) return no_account();
-        return sql::keys_of(tx, *account);
-    };
-    co_return co_await impl_->db.read(std::move(list));
-}
-
-Async<Result<Key>> Accounts::revoke_key(std::string id) {
-    auto parsed = KeyId::parse(id);
-    if (!parsed) co_return no_key();
-    auto revoke = [id = *parsed, now = impl_->clock.now()](Tx& tx) -> Result<sql::StoredKey> {
-        sql::revoke_key(tx, id, now);
-        auto stored = sql::key_by_id(tx, id);
-        if (!stored) return no_key();
-        return std::move(*stored);
-    };
-    auto stored = co_await impl_->db.in_tx(std::move(revoke));
-    if (!stored) co_return fail(stored.error());
-    // After the commit, and also when it was revoked before: whoever revokes wants it out of here.
-    impl_->cache.invalidate(stored->hash);
-    impl_->cached.set(static_cast<std::int64_t>(impl_->cache.size()));
-    co_return std::move(stored->key);
 }
 
 Async<Result<User>> Accounts::create_user(std::string email, Secret password, Role role) {

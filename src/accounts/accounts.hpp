@@ -23,6 +23,7 @@
 namespace nebula::accounts {
 
 struct Caller;  // caller.hpp
+struct KeyUse;  // private: when a key was last used, until that is written
 
 std::span<const store::Migration> migrations();
 
@@ -83,10 +84,11 @@ struct Key {
     KeyBudget budget = {};
     bool is_disabled = false;
     std::optional<Time> expires_at = {};
-    std::optional<Time> last_used_at = {};  // written every minute
+    std::optional<Time> last_used_at = {};  // to the minute
     std::optional<Time> updated_at = {};
     Sha256 hash = {};                      // OpenRouter's public name of a key
     std::optional<Time> grace_until = {};  // this is the former text of a regenerated key, good until then
+    std::shared_ptr<KeyUse> use = {};      // of keys that authenticate() gave; shared by its copies
 
     /// Neither revoked, disabled nor past its time.
     bool is_usable(Time now) const {
@@ -121,7 +123,8 @@ bool is_well_formed_key(std::string_view text);
 /// threads.
 class Accounts {
    public:
-    /// With `notices`, keys changed by other processes leave this one's memory at once ("key" notices).
+    /// With `notices`, keys changed by other processes leave this one's memory at once ("key" notices, the
+    /// payload is the hash in hexadecimal). Stop them before this goes.
     Accounts(store::Db& db, const Clock& clock, metrics::Registry& metrics,
              store::Notices* notices = nullptr);
     ~Accounts();
@@ -133,9 +136,11 @@ class Accounts {
     /// but well-formed tokens are remembered for 10 s (bounded at 10,000), so guessing costs no SQL.
     Async<Result<std::shared_ptr<const Key>>> authenticate(std::string token);
 
-    /// Remembers that the key was used now; written to the database every minute (flush_last_used()).
+    /// Remembers that the key was used about now; written to the database every minute (flush_last_used()).
+    /// Without locks; only keys that authenticate() or find_cached() gave.
     void note_use(const Key& key);
-    /// Blocking; called by the app every minute and at stop.
+    /// Blocking; called by the app every minute and at stop. What cannot be written is kept for the next
+    /// time.
     void flush_last_used();
 
     // Names: 1–100 characters without control characters; account names and e-mails are unique → conflict.
@@ -145,11 +150,13 @@ class Accounts {
     Async<Result<NewKey>> create_key(AccountId account, std::string name, RateLimits limits);
     /// `wanted`: name, description, account, creator, limits, permissions, models, budget, expires_at are
     /// used. `caller` (may be null: the operator's command line) goes to the audit log. At most 1,000 usable
-    /// keys per account → conflict. Names need not be unique.
+    /// keys per account → conflict. Names need not be unique. forbidden: more permissions than the caller
+    /// has, or a calling key that has a budget, a model list or an end (it could shed them by a new key).
     Async<Result<NewKey>> create_key(Key wanted, const Caller* caller);
     /// Of that account, else not_found. Audit row and notice in the same transaction.
     Async<Result<Key>> change_key(AccountId account, KeyId id, KeyChange change, const Caller* caller);
-    /// Same id, new text; the former text stays good for `grace` (0: ends now; at most 7 days).
+    /// Same id, new text; the former text stays good for `grace` (0: ends now; at most 7 days). At most 20
+    /// times a UTC day and account → invalid_request with param "regenerate".
     Async<Result<NewKey>> regenerate_key(AccountId account, KeyId id, std::chrono::seconds grace,
                                          const Caller* caller);
     Async<Result<Key>> revoke_key(AccountId account, KeyId id, const Caller* caller);

@@ -31,6 +31,14 @@ void KeyCache::invalidate(const Sha256& hash) {
     in.keys.erase(hash);
 }
 
+void KeyCache::clear() {
+    for (Shard& in : shards_) {
+        std::unique_lock lock(in.mutex);
+        ++in.epoch;
+        in.keys.clear();
+    }
+}
+
 std::size_t KeyCache::size() const {
     std::size_t sum = 0;
     for (const Shard& in : shards_) {

@@ -26,6 +26,7 @@ class KeyCache {
     std::uint64_t epoch(const Sha256& hash) const;
     void put(const Sha256& hash, std::shared_ptr<const Key> key, std::uint64_t epoch_before_read);
     void invalidate(const Sha256& hash);
+    void clear();
 
     std::size_t size() const;
 

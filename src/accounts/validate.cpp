@@ -12,6 +12,8 @@ constexpr std::size_t name_characters_max = 100;
 constexpr std::size_t email_bytes_max = 254;  // RFC 5321
 constexpr std::size_t password_characters_min = 10;
 constexpr std::size_t password_bytes_max = 1024;
+constexpr std::size_t description_characters_max = 1'000;
+constexpr std::size_t models_max = 200;
 constexpr std::int64_t limit_max = 1'000'000'000'000;
 
 /// Takes one character off the front; empty when it is not valid UTF-8.
@@ -83,6 +85,41 @@ Result<bool> check_limits(const RateLimits& limits) {
     auto is_good = [](std::int64_t limit) { return limit >= 0 && limit <= limit_max; };
     if (!is_good(limits.rpm)) return bad("the requests per minute must be 0 (no limit) or more", "rpm");
     if (!is_good(limits.tpm)) return bad("the tokens per minute must be 0 (no limit) or more", "tpm");
+    if (!is_good(limits.ipm)) return bad("the images per minute must be 0 (no limit) or more", "ipm");
+    if (!is_good(limits.rpd)) return bad("the requests per day must be 0 (no limit) or more", "rpd");
+    return true;
+}
+
+Result<std::string> check_description(std::string_view text) {
+    std::size_t count = 0;
+    for (std::string_view rest = text; !rest.empty(); ++count) {
+        auto character = next_character(rest);
+        if (!character) return bad("the description is not valid UTF-8", "description");
+        bool is_space = *character == '\n' || *character == '\r' || *character == '\t';
+        if (is_control(*character) && !is_space)
+            return bad("the description must not contain control characters", "description");
+    }
+    if (count > description_characters_max)
+        return bad("the description must have at most 1000 characters", "description");
+    return std::string(text);
+}
+
+Result<bool> check_budget(const KeyBudget& budget) {
+    auto is_good = [](Nanos amount) { return amount.value >= 0; };
+    if (is_good(budget.total) && is_good(budget.daily) && is_good(budget.weekly) && is_good(budget.monthly))
+        return true;
+    return bad("a budget must be 0 (none) or more", "budget");
+}
+
+Result<bool> check_models(const std::vector<std::string>& models) {
+    if (models.size() > models_max) return bad("there may be at most 200 models", "models");
+    for (const std::string& model : models) {
+        auto good = check_name(model, "models");
+        if (!good) return fail(good.error());
+        std::size_t star = model.find('*');
+        if (star != std::string::npos && star + 1 != model.size())
+            return bad("a '*' may only end the name of a model", "models");
+    }
     return true;
 }
 

@@ -16,5 +16,11 @@ Result<std::string> check_email(std::string_view email);
 /// At least 10 characters, at most 1,024 bytes.
 Result<bool> check_password(const Secret& password);
 Result<bool> check_limits(const RateLimits& limits);
+/// At most 1,000 characters of valid UTF-8; line ends and tabs are the only controls.
+Result<std::string> check_description(std::string_view text);
+/// Amounts of 0 (none) or more.
+Result<bool> check_budget(const KeyBudget& budget);
+/// At most 200 names of models; a '*' only at the end.
+Result<bool> check_models(const std::vector<std::string>& models);
 
 }  // namespace nebula::accounts
