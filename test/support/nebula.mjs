@@ -266,12 +266,12 @@ export class Nebula {
     return { id, key, key_id };
   }
 
-  async key(account, { name = 'test', rpm, tpm } = {}) {
-    const limits = [
-      ...(rpm === undefined ? [] : ['--rpm', `${rpm}`]),
-      ...(tpm === undefined ? [] : ['--tpm', `${tpm}`]),
-    ];
-    return this.cli_json('keys', 'create', '--account', account, '--name', name, ...limits, '--json');
+  /** Other options are the command's, by name: `{ budget: '1', expires_at, model: ['a'], permission: [] }`. */
+  async key(account, { name = 'test', ...options } = {}) {
+    const more = Object.entries(options).flatMap(([option, value]) =>
+      value === undefined ? [] : [value].flat().flatMap((one) => [`--${option.replaceAll('_', '-')}`, `${one}`]),
+    );
+    return this.cli_json('keys', 'create', '--account', account, '--name', name, ...more, '--json');
   }
 
   /** Nano-dollars: `{ available, held }`. */

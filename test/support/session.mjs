@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import http from 'node:http';
 import { createHmac } from 'node:crypto';
 import { FakeSmtp, link_in } from './fake_smtp.mjs';
+import { stage } from './stage.mjs';
 import { eventually } from './wait.mjs';
 
 /** Where the console's operations are. */
@@ -218,8 +219,58 @@ export function totp_code(secret, steps = 0, now = Date.now()) {
   return ((mac.readUInt32BE(at) & 0x7fffffff) % 1000000).toString().padStart(6, '0');
 }
 
-/** A mail server and the sections of the configuration that use it. */
-export async function with_mail(options = {}) {
+/** The scene of a journey with people: stage.mjs's, a mail server, and no limit on attempts to sign in from here. */
+export async function people_stage({ people, sections, ...options } = {}) {
   const smtp = await FakeSmtp.start();
-  return { smtp, sections: { smtp: { host: smtp.address, require_tls: false }, ...options } };
+  try {
+    const s = await stage({
+      ...options,
+      sections: {
+        smtp: { host: smtp.address, require_tls: false },
+        people: { sign_in_ip_rpm: 1000000, ...people },
+        ...sections,
+      },
+    });
+    return {
+      ...s,
+      smtp,
+      customer: (email, how) => new_customer(s.server, smtp, email, how),
+      async close() {
+        await s.close();
+        await smtp.stop();
+      },
+    };
+  } catch (error) {
+    await smtp.stop();
+    throw error;
+  }
+}
+
+/** An operator made on the command line, signed in. */
+export async function new_operator(server, email = 'root@example.com') {
+  const { password } = await server.cli_json('users', 'create', email, '--role', 'operator', '--json');
+  const browser = new Browser(server.url);
+  await sign_in_as(browser, email, password);
+  return { browser, email, password };
+}
+
+/** A team of the signed-in person: `{ id, name, as(browser) }`; `as` gives the browser acting for the team. */
+export async function new_team(owner, name) {
+  const team = await owner.data('POST', '/api/v1/teams', { name, description: `${name}, a team` });
+  return { ...team, as: (browser) => acting_for(browser, team.id) };
+}
+
+/** The same credentials, acting for a team; cookies are shared with the original. */
+export function acting_for(browser, team) {
+  const other = new Browser(browser.base, { headers: { ...browser.headers, 'x-nebula-team': team } });
+  other.cookies = browser.cookies;
+  return other;
+}
+
+/** Invites a person and lets them accept. `role`: 1 member, 2 admin. */
+export async function join_team(owner, team, guest, { role = 1, permissions } = {}) {
+  const more = permissions === undefined ? {} : { permissions };
+  const invitation = await owner.data('POST', `/api/v1/teams/${team.id}/members`, { email: guest.email, role, ...more });
+  await guest.browser.data('POST', `/api/v1/teams/invitations/${invitation.token}`);
+  return invitation;
 }

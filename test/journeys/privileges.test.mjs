@@ -1,0 +1,180 @@
+// Every route of the running program, asked by everybody there is. What must happen follows from the one word that the
+// route was registered with, so a new route is tested the day it is added, and one without such a word fails here.
+
+import { test, before, after } from 'node:test';
+import assert from 'node:assert/strict';
+import { acting_for, Browser, join_team, jwt_of, new_operator, new_team, paths, people_stage } from '../support/session.mjs';
+
+const all_permissions = [
+  'inference:read',
+  'inference:write',
+  'storage:read',
+  'storage:write',
+  'instance:read',
+  'instance:write',
+  'billing:read',
+  'billing:write',
+  'keys:read',
+  'keys:write',
+  'team:write',
+];
+
+// Routes that need no credentials at all. Whoever adds one must add it here and say why it may be open.
+const open_routes = [
+  'GET /api/models', // the credit API's public list
+  'GET /console/api/plans', // the price list
+  'GET /console/api/packages',
+  'POST /api/v1/login', // how credentials are got
+  'GET /v1/receipts/key', // a public key is for everybody
+  'POST /api/v1/payment/webhook', // signed by the payment provider
+  /^(GET|POST) \/console\/api\/auth\//, // signing up and in, resetting, verifying
+  /^GET \/console\/api\/oidc\//, // the way to the identity provider and back
+];
+
+let s;
+let routes;
+let roles;
+
+const persons_access = (who) => ({ kind: 'person', permissions: all_permissions, role: 'owner', ...who });
+
+async function signed_in(email, password, team) {
+  const browser = new Browser(s.server.url).with_bearer(await jwt_of(s.server, email, password));
+  return team ? acting_for(browser, team) : browser;
+}
+
+before(async () => {
+  s = await people_stage({ limits: { credits_ip_rpm: 0 } });
+  const owner = await s.customer('owner@example.com');
+  const outsider = await s.customer('outsider@example.com');
+  const admin = await s.customer('admin@example.com');
+  const member = await s.customer('member@example.com');
+  const bare = await s.customer('bare@example.com');
+  const operator = await new_operator(s.server);
+  const team = await new_team(owner.browser, 'Matrix');
+  await join_team(owner.browser, team, admin, { role: 2 });
+  await join_team(owner.browser, team, member, { permissions: ['inference:read', 'inference:write', 'billing:read'] });
+  await join_team(owner.browser, team, bare, { permissions: [] });
+  const permissions_in_team = async (person) =>
+    (await person.browser.data('GET', '/api/v1/teams')).find((t) => t.id === team.id).permissions.map((p) => p.name ?? p);
+  const key = async (options) => new Browser(s.server.url).with_bearer((await s.server.key(team.id, options)).key);
+
+  roles = {
+    anyone: { kind: 'anyone', open: () => new Browser(s.server.url) },
+    'a customer': persons_access({ login: [owner.email, owner.password] }),
+    'an operator': persons_access({ login: [operator.email, operator.password], is_operator: true }),
+    'the owner of a team': persons_access({ login: [owner.email, owner.password], team: team.id }),
+    'an admin of the team': persons_access({
+      login: [admin.email, admin.password],
+      team: team.id,
+      role: 'admin',
+      permissions: await permissions_in_team(admin),
+    }),
+    'a member with permissions': persons_access({
+      login: [member.email, member.password],
+      team: team.id,
+      role: 'member',
+      permissions: await permissions_in_team(member),
+    }),
+    'a member without': persons_access({
+      login: [bare.email, bare.password],
+      team: team.id,
+      role: 'member',
+      permissions: await permissions_in_team(bare),
+    }),
+    'a stranger naming the team': persons_access({ login: [outsider.email, outsider.password], team: team.id, is_stranger: true }),
+    'a key with every permission': { kind: 'key', permissions: all_permissions, browser: await key({ permission: all_permissions }) },
+    'a key for looking at bills': { kind: 'key', permissions: ['billing:read'], browser: await key({ permission: ['billing:read'] }) },
+  };
+  assert.deepEqual(roles['a member with permissions'].permissions.toSorted(), ['billing:read', 'inference:read', 'inference:write']);
+  assert.deepEqual(roles['a member without'].permissions, []);
+  routes = await s.server.cli_json('routes', 'list', '--json');
+});
+after(() => s?.close());
+
+/** allowed | unauthenticated | forbidden | not_found: what the access word means for somebody. */
+function expected(access, who) {
+  const [word, ...rest] = access.split(':');
+  if (word === 'anyone') return 'allowed';
+  if (who.kind === 'anyone') return 'unauthenticated';
+  if (who.is_stranger) return 'not_found';
+  const may = {
+    person: () => who.kind === 'person',
+    account: () => who.permissions.includes(rest.join(':')),
+    team_admin: () => who.kind === 'person' && who.role !== 'member',
+    team_owner: () => who.kind === 'person' && who.role === 'owner',
+    operator: () => who.kind === 'person' && who.is_operator === true,
+    key: () => who.permissions.includes('inference:write'),
+  }[word];
+  assert.ok(may, `unknown access word ${access}`);
+  return may() ? 'allowed' : 'forbidden';
+}
+
+// A refusal by the guard, told from what an operation itself answers (a wrong password is a 401, too).
+const words_of_guard = {
+  unauthenticated: /sign in, or send an API key|missing or invalid|API key/i,
+  forbidden: /not allowed|may not call models|did not come from this site/i,
+  not_found: /there is no such team|no such team/i,
+};
+
+function refusal(answer) {
+  if (![401, 403, 404].includes(answer.status)) return 'allowed';
+  for (const [name, words] of Object.entries(words_of_guard)) if (words.test(answer.text)) return name;
+  return 'allowed';
+}
+
+const statuses = { unauthenticated: [401, 403], forbidden: [403, 401], not_found: [404] };
+
+/** A path of the pattern that names nothing that is there. */
+const concrete = (pattern) =>
+  pattern
+    .replace(/\{[^}]*token[^}]*\}/g, 'nosuchtoken')
+    .replace(/\{(\w+)\*\}/g, 'no/such')
+    .replace(/\{\w+\}/g, '4611686018427387904');
+
+test('every route says who may call it', () => {
+  assert.ok(routes.length > 40, `${routes.length} routes`);
+  const unguarded = routes.filter((r) => !/^(anyone|person|team_admin|team_owner|operator|key|account:[a-z]+:[a-z]+)$/.test(r.access));
+  assert.deepEqual(unguarded, []);
+  const undeclared = routes
+    .filter((r) => r.access === 'anyone')
+    .map((r) => `${r.method} ${r.path}`)
+    .filter((name) => !open_routes.some((open) => (open instanceof RegExp ? open.test(name) : open === name)));
+  assert.deepEqual(undeclared, [], 'open routes that nobody has declared');
+  for (const route of routes.filter((r) => r.access.startsWith('account:')))
+    assert.ok(all_permissions.includes(route.access.slice('account:'.length)), route.access);
+});
+
+test('every route answers every role as its word says', async (t) => {
+  let asked = 0;
+  const wrong = [];
+  // What may end a session comes last.
+  const order = routes.toSorted((a, b) => rank(a) - rank(b));
+  for (const [name, who] of Object.entries(roles)) {
+    let browser = who.browser ?? who.open?.() ?? (await signed_in(...who.login, who.team));
+    for (const route of order) {
+      const want = expected(route.access, who);
+      const has_body = !['GET', 'DELETE', 'HEAD'].includes(route.method);
+      const answer = await browser.request(route.method, concrete(route.path), has_body ? { json: {} } : {});
+      asked += 1;
+      const got = refusal(answer);
+      const line = `${route.method} ${route.path} (${route.access}) as ${name}: ${answer.status} ${answer.text.slice(0, 160)}`;
+      if (got !== want && !(want === 'unauthenticated' && got === 'unauthenticated')) wrong.push(`${line}; expected ${want}`);
+      else if (want !== 'allowed' && !statuses[want].includes(answer.status)) wrong.push(line);
+      else if (answer.status >= 500 && answer.status !== 503) wrong.push(line);
+      if (who.login && rank(route) > 0) browser = await signed_in(...who.login, who.team);
+    }
+  }
+  t.diagnostic(`${routes.length} routes, ${Object.keys(roles).length} roles, ${asked} requests`);
+  assert.deepEqual(wrong, []);
+});
+
+const rank = (route) => (/sign-out|sessions|password|totp|\/me$/.test(route.path) && route.method !== 'GET' ? 1 : 0);
+
+test('the cookie of a session may do what the token of a login may', async () => {
+  const person = await s.customer('cookie@example.com');
+  for (const route of routes.filter((r) => r.method === 'GET' && /^(person|account)/.test(r.access))) {
+    const by_cookie = await person.browser.get(concrete(route.path));
+    assert.equal(refusal(by_cookie), 'allowed', `${route.path}: ${by_cookie.status} ${by_cookie.text}`);
+  }
+  assert.equal((await person.browser.get(paths.me)).status, 200);
+});
