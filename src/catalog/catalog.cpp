@@ -76,7 +76,7 @@ class Builder {
             else
                 model->prices.cached_input_per_m = *price;
         }
-        model->serves_chat = std::ranges::find(from.endpoints, "chat") != from.endpoints.end();
+        model->endpoints = from.endpoints;
         model->is_ordered = from.strategy == "ordered";
         model->disconnect = disconnect_of(from.disconnect);
         model->rpm = from.rpm;
@@ -103,6 +103,7 @@ class Builder {
         model->id = from.id;
         model->created = created_;
         model->owned_by = local_name;
+        model->endpoints = {"chat"};
         model->model_class = "basic";
         model->context_length = from.context_length > 0 ? from.context_length : local_context_default;
         model->max_output_tokens = std::min<std::int64_t>(model->context_length, local_context_default);
@@ -171,6 +172,10 @@ class Builder {
 };
 
 }  // namespace
+
+bool Model::serves(std::string_view endpoint) const {
+    return std::ranges::find(endpoints, endpoint) != endpoints.end();
+}
 
 std::shared_ptr<const Model> Snapshot::find(std::string_view id) const {
     auto found = by_id.find(id);

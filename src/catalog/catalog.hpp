@@ -55,7 +55,7 @@ struct ModelSettings {  // [[model]]
     std::string disconnect = "bill_delivered";  // bill_delivered | drain | cancel
     std::string owned_by = "nebula";
     std::string model_class = "basic";  // what plans entitle to: basic, vision, …
-    std::int64_t rpm = 0;  // per account
+    std::int64_t rpm = 0;               // per account
     std::int64_t tpm = 0;
     void describe(settings::Visitor& v);
 };
@@ -85,7 +85,8 @@ struct Model {
     std::int64_t context_length = 0;
     std::int64_t max_output_tokens = 0;
     billing::Prices prices;
-    bool serves_chat = true;
+    std::vector<std::string> endpoints;  // "chat", "embeddings", …
+    bool serves(std::string_view endpoint) const;
     bool is_ordered = false;
     Disconnect disconnect = Disconnect::bill_delivered;
     std::int64_t rpm = 0, tpm = 0;

@@ -80,7 +80,7 @@ routes = [{ provider = "remote" }]
     EXPECT_EQ(model->prices.input_per_m, Nanos{200'000'000});
     EXPECT_EQ(model->prices.output_per_m, Nanos{600'000'000});
     EXPECT_EQ(model->prices.cached_input_per_m, Nanos{50'000'000});
-    EXPECT_TRUE(model->serves_chat && model->is_ordered);
+    EXPECT_TRUE(model->serves("chat") && model->is_ordered);
     EXPECT_EQ(model->disconnect, Disconnect::drain);
     EXPECT_EQ(model->rpm, 5);
     EXPECT_EQ(model->tpm, 600);
@@ -100,7 +100,7 @@ routes = [{ provider = "remote" }]
 
     auto second = built.snapshot->find("org/name:tag");
     ASSERT_NE(second, nullptr);
-    EXPECT_FALSE(second->serves_chat);
+    EXPECT_FALSE(second->serves("chat"));
     EXPECT_EQ(second->max_output_tokens, 100);  // never beyond the context
     EXPECT_EQ(second->prices.cached_input_per_m, second->prices.input_per_m);
     EXPECT_EQ(built.snapshot->find("org/name"), nullptr);

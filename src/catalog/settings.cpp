@@ -92,7 +92,7 @@ void ModelSettings::describe(settings::Visitor& v) {
     v.field({.name = "endpoints",
              .help = "What it may be used for.",
              .apply = live,
-             .one_of = {"chat", "completions", "embeddings"}},
+             .one_of = {"chat", "completions", "embeddings", "rerank", "moderations"}},
             endpoints);
     v.list({.name = "routes", .help = "Who serves it; empty: the model file of that name.", .apply = live},
            routes);

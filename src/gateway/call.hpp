@@ -57,6 +57,7 @@ struct Call {
     std::optional<std::int64_t> output_cap;  // set when the balance pays for less than asked
     billing::Hold hold;
     Edge edge = Edge::openai;
+    Endpoint endpoint = Endpoint::chat;
     bool is_credit_batch = false;                 // of the credit API: twice the price
     billing::Prices prices;                       // what this request is charged by
     std::shared_ptr<const billing::Terms> terms;  // of the account

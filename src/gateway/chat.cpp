@@ -42,8 +42,9 @@ Chat::~Chat() {
     background_.wait();
 }
 
-Async<void> Chat::handle(http::Exchange& exchange) {
+Async<void> Chat::handle(http::Exchange& exchange, Endpoint endpoint) {
     Call call(exchange);
+    call.endpoint = endpoint;
     call.deadline = services_.clock.ticks() + settings_.request_timeout;
     auto admitted = co_await admit(call);
     if (!admitted) {
@@ -66,7 +67,9 @@ Async<Result<void>> Chat::settle(Call& call, billing::Outcome outcome) {
     bool is_estimated = call.usage.state != ReportedUsage::State::good;
     if (call.usage.state == ReportedUsage::State::refused) metrics.usage_refused.add();
     if (is_estimated) {
-        usage = {call.likely_prompt(), 0, estimate_tokens(call.content_bytes, call.content_events)};
+        bool has_output = info(call.endpoint).has_output;
+        usage = {call.likely_prompt(), 0,
+                 has_output ? estimate_tokens(call.content_bytes, call.content_events) : 0};
         metrics.usage_estimated.add();
     }
     metrics.input_tokens.add(static_cast<std::uint64_t>(usage.input));

@@ -18,7 +18,7 @@ class Chat {
     Chat(const GatewaySettings& settings, Services services);
     ~Chat();
 
-    Async<void> handle(http::Exchange& exchange);
+    Async<void> handle(http::Exchange& exchange, Endpoint endpoint);
     /// The same life with the credit API's words: a price per request, exact bodies.
     Async<void> handle_credits(http::Exchange& exchange);
     /// The key of the request; null without error when governance is off.

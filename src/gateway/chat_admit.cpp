@@ -125,7 +125,7 @@ Async<Result<void>> Chat::admit(Call& call) {
     auto body = co_await call.exchange.body(std::numeric_limits<std::size_t>::max());
     if (!body) co_return fail(std::move(body.error()));
     call.body = *body;
-    auto request = parse_chat_request(call.body);
+    auto request = parse_request(call.body, call.endpoint);
     if (!request) co_return fail(std::move(request.error()));
     call.request = std::move(*request);
 
@@ -134,15 +134,16 @@ Async<Result<void>> Chat::admit(Call& call) {
         co_return fail(Code::not_found,
                        "the model '" + call.request.model + "' does not exist or is not available", "model");
     }
-    if (!call.model->serves_chat)
-        co_return fail(Code::invalid_request, "the model '" + call.model->id + "' does not serve chat",
-                       "model");
+    const EndpointInfo endpoint = info(call.endpoint);
+    if (!call.model->serves(endpoint.word))
+        co_return fail(Code::invalid_request,
+                       "the model '" + call.model->id + "' does not serve " + endpoint.word, "model");
     call.metrics = &metrics_of(call.model->id);
     if (call.edge == Edge::openai) call.prices = call.model->prices;
     std::int64_t context = call.model->context_length;
     std::int64_t prompt_max = static_cast<std::int64_t>(call.request.prompt_bytes) + template_tokens;
     std::int64_t output_max = std::max(context, call.request.asked_output().value_or(0));
-    call.bounds = {std::max(context, prompt_max), output_max * call.request.n};
+    call.bounds = {std::max(context, prompt_max), endpoint.has_output ? output_max * call.request.n : 0};
     if (!call.key) co_return Result<void>();
 
     call.terms = services_.billing.terms(call.key->account);
@@ -230,13 +231,17 @@ void Chat::correct_rate(Call& call, std::int64_t used) {
 Async<Result<void>> Chat::take_hold(Call& call) {
     const catalog::Model& model = *call.model;
     const ChatRequest& request = call.request;
-    std::int64_t asked =
-        std::min(request.asked_output().value_or(model.max_output_tokens), model.max_output_tokens);
+    bool has_output = info(call.endpoint).has_output;
+    std::int64_t asked = has_output ? std::min(request.asked_output().value_or(model.max_output_tokens),
+                                               model.max_output_tokens)
+                                    : 0;
     // Media parts cost tokens that their bytes do not tell: only the context bounds them.
-    std::int64_t prompt_max =
-        request.has_media ? model.context_length
-                          : std::min(static_cast<std::int64_t>(request.prompt_bytes) + template_tokens,
-                                     std::max(model.context_length, std::int64_t{1}));
+    std::int64_t prompt_max = request.has_media
+                                  ? model.context_length
+                                  : static_cast<std::int64_t>(request.prompt_bytes) + template_tokens;
+    // One conversation fits the context; lists of inputs are bounded by their bytes alone.
+    if (call.endpoint == Endpoint::chat && !request.has_media)
+        prompt_max = std::min(prompt_max, std::max(model.context_length, std::int64_t{1}));
     std::int64_t prompt_min =
         request.has_media ? 1
                           : std::max<std::int64_t>(
@@ -246,7 +251,7 @@ Async<Result<void>> Chat::take_hold(Call& call) {
     billing::HoldRequest wanted;
     wanted.account = call.key->account;
     wanted.most = {prompt_max, 0, asked * request.n};
-    wanted.fewest = exact_cap ? wanted.most : billing::TokenUsage{prompt_min, 0, 1};
+    wanted.fewest = exact_cap ? wanted.most : billing::TokenUsage{prompt_min, 0, has_output ? 1 : 0};
     wanted.prices = call.prices;
     wanted.worst_case = billing::charge_of(call.prices, wanted.most);
     wanted.least = exact_cap ? wanted.worst_case : billing::charge_of(call.prices, wanted.fewest);
@@ -264,7 +269,7 @@ Async<Result<void>> Chat::take_hold(Call& call) {
         }
         call.hold = std::move(*hold);
     }
-    if (!exact_cap) lower_cap(call, asked, prompt_max);
+    if (!exact_cap && has_output) lower_cap(call, asked, prompt_max);
     co_return Result<void>();
 }
 

@@ -98,7 +98,7 @@ Async<Chat::Attempt> Chat::attempt(Call& call, const catalog::Route& route) {
 
     runtime::RunnerLease lease;
     http::Origin origin = provider.origin;
-    std::string path = provider.path + "/chat/completions";
+    std::string path = provider.path + info(call.endpoint).path;
     if (provider.is_runtime) {
         if (services_.runtime == nullptr) co_return Attempt::try_next;
         auto acquired = co_await services_.runtime->acquire(route.upstream_model, call.deadline);
@@ -108,7 +108,7 @@ Async<Chat::Attempt> Chat::attempt(Call& call, const catalog::Route& route) {
         }
         lease = std::move(*acquired);
         origin = lease.origin();
-        path = "/v1/chat/completions";
+        path = std::string("/v1") + info(call.endpoint).path;
     }
 
     auto response = co_await send(call, route, origin, std::move(path));
@@ -178,9 +178,9 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
             state.failed(provider, services_.clock.ticks(), failure_word(call.error));
         co_return Attempt::try_next;
     }
-    Completion answer = read_answer(*body, call.bounds);
+    Completion answer = read_answer(*body, call.bounds, call.endpoint);
     if (answer.kind != Completion::Kind::chunk) {
-        call.error = upstream_error("the provider sent an invalid answer", "not a chat completion");
+        call.error = upstream_error("the provider sent an invalid answer", "answer of another shape");
         state.failed(provider, services_.clock.ticks(), "malformed");
         co_return Attempt::try_next;
     }

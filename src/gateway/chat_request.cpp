@@ -52,7 +52,7 @@ bool is_too_deep(std::string_view body) {
 // provider could read different ones.
 class Reader {
    public:
-    explicit Reader(std::string_view body) : body_(body) {}
+    Reader(std::string_view body, Endpoint endpoint) : body_(body), endpoint_(endpoint) {}
 
     Result<ChatRequest> read() {
         thread_local ondemand::parser parser;
@@ -97,24 +97,36 @@ class Reader {
         struct Member {
             std::string_view name;
             Done (Reader::*read)(const std::string&, ondemand::value&);
+            unsigned endpoints;  // where it means something to us
         };
+        static constexpr unsigned chat = 1u << static_cast<unsigned>(Endpoint::chat);
+        static constexpr unsigned text = 1u << static_cast<unsigned>(Endpoint::completions);
+        static constexpr unsigned rerank = 1u << static_cast<unsigned>(Endpoint::rerank);
+        static constexpr unsigned input = 1u << static_cast<unsigned>(Endpoint::embeddings) |
+                                          1u << static_cast<unsigned>(Endpoint::moderations);
         static constexpr Member members[] = {
-            {"model", &Reader::read_model},
-            {"messages", &Reader::read_messages},
-            {"stream", &Reader::read_stream},
-            {"stream_options", &Reader::read_stream_options},
-            {"max_tokens", &Reader::read_max_tokens},
-            {"max_completion_tokens", &Reader::read_max_completion_tokens},
-            {"n", &Reader::read_n},
-            {"tools", &Reader::read_prompt_part},
-            {"functions", &Reader::read_prompt_part},
-            {"response_format", &Reader::read_prompt_part},
-            {"temperature", &Reader::read_number},
-            {"top_p", &Reader::read_number},
+            {"model", &Reader::read_model, ~0u},
+            {"messages", &Reader::read_messages, chat},
+            {"stream", &Reader::read_stream, chat | text},
+            {"stream_options", &Reader::read_stream_options, chat | text},
+            {"max_tokens", &Reader::read_max_tokens, chat | text},
+            {"max_completion_tokens", &Reader::read_max_completion_tokens, chat},
+            {"n", &Reader::read_n, chat | text},
+            {"tools", &Reader::read_prompt_part, chat},
+            {"functions", &Reader::read_prompt_part, chat},
+            {"response_format", &Reader::read_prompt_part, chat},
+            {"temperature", &Reader::read_number, chat | text},
+            {"top_p", &Reader::read_number, chat | text},
+            {"prompt", &Reader::read_input, text},
+            {"suffix", &Reader::read_text, text},
+            {"best_of", &Reader::read_best_of, text},
+            {"input", &Reader::read_input, input},
+            {"query", &Reader::read_query, rerank},
+            {"documents", &Reader::read_input, rerank},
         };
-        unsigned bit = 1;
+        unsigned bit = 1, here = 1u << static_cast<unsigned>(endpoint_);
         for (const Member& member : members) {
-            if (name == member.name) {
+            if (name == member.name && (member.endpoints & here) != 0) {
                 if (!first_time(bit)) return bad("'" + name + "' is given more than once", name);
                 return (this->*member.read)(name, value);
             }
@@ -275,17 +287,85 @@ class Reader {
         return done;
     }
 
+    Done read_best_of(const std::string& name, ondemand::value& value) {
+        std::optional<std::int64_t> count;
+        auto done = read_count(name, value, 128, count, nullptr);
+        if (done && count) best_of_ = *count;
+        return done;
+    }
+    Done read_text(const std::string& name, ondemand::value& value) {
+        if (is_null(value)) return {};
+        std::string_view token = trimmed(value.raw_json_token()), ignored;
+        if (value.get_string().get(ignored)) return bad("'" + name + "' must be a string", name);
+        request_.prompt_bytes += token.size();
+        return {};
+    }
+    Done read_query(const std::string& name, ondemand::value& value) {
+        has_query_ = true;
+        std::string_view text;
+        if (auto error = raw(value).get(text)) return malformed(error);
+        if (!text.starts_with('"') && !text.starts_with('{'))
+            return bad("'" + name + "' must be a string", name);
+        request_.prompt_bytes += text.size();
+        return {};
+    }
+    // A text, a list of texts or of parts, tokens, or a list of lists of tokens.
+    Done read_input(const std::string& name, ondemand::value& value) {
+        has_input_ = true;
+        ondemand::json_type type;
+        if (auto error = value.type().get(type)) return malformed(error);
+        std::string_view text;
+        if (type == ondemand::json_type::string && name != "documents") {
+            request_.prompt_bytes += trimmed(value.raw_json_token()).size();
+            if (auto error = value.get_string().get(text)) return malformed(error);
+            return {};
+        }
+        ondemand::array items;
+        if (type != ondemand::json_type::array || value.get_array().get(items))
+            return bad(
+                "'" + name + "' must be " + (name == "documents" ? "an array" : "a string or an array"),
+                name);
+        if (auto error = items.raw_json().get(text)) return malformed(error);
+        if (trim_json(text.substr(1)).starts_with(']')) return bad("'" + name + "' must not be empty", name);
+        request_.prompt_bytes += text.size();
+        if (endpoint_ != Endpoint::completions) return {};
+        char first = trim_json(text.substr(1)).front();
+        if (first != '"' && first != '[') return {};  // one prompt in tokens
+        std::size_t prompts = 0;
+        if (auto error = items.reset().error()) return malformed(error);
+        if (auto error = items.count_elements().get(prompts)) return malformed(error);
+        if (prompts > prompts_max) return bad("'" + name + "' has too many prompts", name);
+        prompts_ = static_cast<std::int64_t>(prompts);
+        return {};
+    }
+
     Result<ChatRequest> finish() {
         if (request_.model.empty()) return bad("you must provide a 'model' parameter", "model");
-        if ((seen_ & 2u) == 0) return bad("missing required parameter: 'messages'", "messages");
+        if (endpoint_ == Endpoint::chat) {
+            if ((seen_ & 2u) == 0) return bad("missing required parameter: 'messages'", "messages");
+        } else if (!has_input_ || (endpoint_ == Endpoint::rerank && !has_query_)) {
+            const char* name = endpoint_ == Endpoint::completions ? "prompt"
+                               : endpoint_ != Endpoint::rerank    ? "input"
+                               : has_query_                       ? "documents"
+                                                                  : "query";
+            return bad(std::string("missing required parameter: '") + name + "'", name);
+        }
+        request_.n = std::max(request_.n, best_of_) * prompts_;
         if (request_.stream_options_is_object && !request_.stream)
             return bad("'stream_options' is only allowed when 'stream' is true", "stream_options");
         return std::move(request_);
     }
 
+    static constexpr std::size_t prompts_max = 2'048;
+
     std::string_view body_;
+    Endpoint endpoint_;
     ChatRequest request_;
     unsigned seen_ = 0;
+    std::int64_t best_of_ = 1;
+    std::int64_t prompts_ = 1;
+    bool has_input_ = false;
+    bool has_query_ = false;
 };
 
 struct Edit {
@@ -330,7 +410,11 @@ std::optional<std::int64_t> ChatRequest::asked_output() const {
     return max_tokens ? max_tokens : max_completion_tokens;
 }
 
-Result<ChatRequest> parse_chat_request(std::string_view body) { return Reader(body).read(); }
+Result<ChatRequest> parse_request(std::string_view body, Endpoint endpoint) {
+    return Reader(body, endpoint).read();
+}
+
+Result<ChatRequest> parse_chat_request(std::string_view body) { return parse_request(body, Endpoint::chat); }
 
 EditedBody edit_chat_request(std::string_view body, const ChatRequest& request, const Edits& wanted) {
     std::vector<Edit> edits;

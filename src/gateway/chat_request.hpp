@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/result.hpp"
+#include "gateway/endpoint.hpp"
 
 namespace nebula::gateway {
 
@@ -23,7 +24,7 @@ struct ChatRequest {
     std::string model;
     bool stream = false;
     bool include_usage = false;  // the client wants the usage chunk itself
-    std::int64_t n = 1;
+    std::int64_t n = 1;          // answers asked for in all: n (or best_of) of each prompt
     std::optional<std::int64_t> max_tokens;
     std::optional<std::int64_t> max_completion_tokens;
     std::size_t prompt_bytes = 0;  // raw JSON of messages, tools, functions and response_format
@@ -42,6 +43,8 @@ struct ChatRequest {
     std::optional<std::int64_t> asked_output() const;
 };
 
+/// The same for every endpoint: `messages` stands for prompt, input, query and documents.
+Result<ChatRequest> parse_request(std::string_view body, Endpoint endpoint);
 /// `body` must be followed by 64 readable bytes. Errors: invalid_request naming the member: not a JSON
 /// object, missing or wrong type, repeated member (upstream might read the other one).
 Result<ChatRequest> parse_chat_request(std::string_view body);

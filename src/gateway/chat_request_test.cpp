@@ -125,5 +125,63 @@ TEST(ChatRequest, EditsTouchOnlyTheirMember) {
     for (const Row& row : rows) EXPECT_EQ(edited(padded(row.body), row.edits), row.expected);
 }
 
+// What the worst case is made of: each endpoint has its own members for the prompt and for the number of
+// answers.
+TEST(Requests, OfEveryEndpointAreMeasured) {
+    struct Row {
+        Endpoint endpoint;
+        const char* body;
+        std::size_t prompt_bytes;
+        std::int64_t n;
+    };
+    const Row rows[] = {
+        {Endpoint::completions, R"({"model":"m","prompt":"hello"})", 7, 1},
+        {Endpoint::completions, R"({"model":"m","prompt":["a","b","c"],"n":2})", 13, 6},
+        {Endpoint::completions, R"({"model":"m","prompt":[[1,2],[3]],"n":1,"best_of":4})", 11, 8},
+        {Endpoint::completions, R"({"model":"m","prompt":[11,22,33],"suffix":"end"})", 15, 1},
+        {Endpoint::embeddings, R"({"model":"m","input":"hello"})", 7, 1},
+        {Endpoint::embeddings, R"({"model":"m","input":["a","b"],"n":9,"stream":"x"})", 9, 1},
+        {Endpoint::moderations, R"({"model":"m","input":[{"type":"text","text":"x"}]})", 28, 1},
+        {Endpoint::rerank, R"({"model":"m","query":"q","documents":["a",{"text":"b"}]})", 21, 1},
+    };
+    for (const Row& row : rows) {
+        std::string body = padded(row.body);
+        auto request = parse_request(body, row.endpoint);
+        ASSERT_TRUE(request.has_value()) << row.body << request.error().message;
+        EXPECT_EQ(request->prompt_bytes, row.prompt_bytes) << row.body;
+        EXPECT_EQ(request->n, row.n) << row.body;
+        EXPECT_FALSE(request->stream) << row.body;
+    }
+}
+
+// A missing or wrong prompt is the client's mistake and must be named, not sent to a provider.
+TEST(Requests, WithoutTheirPromptAreRefusedByName) {
+    struct Row {
+        Endpoint endpoint;
+        const char* body;
+        const char* param;
+    };
+    const Row rows[] = {
+        {Endpoint::completions, R"({"model":"m"})", "prompt"},
+        {Endpoint::completions, R"({"model":"m","prompt":[]})", "prompt"},
+        {Endpoint::completions, R"({"model":"m","prompt":7})", "prompt"},
+        {Endpoint::completions, R"({"model":"m","messages":[{}]})", "prompt"},
+        {Endpoint::completions, R"({"model":"m","prompt":"a","best_of":0})", "best_of"},
+        {Endpoint::embeddings, R"({"model":"m"})", "input"},
+        {Endpoint::embeddings, R"({"model":"m","input":{}})", "input"},
+        {Endpoint::embeddings, R"({"model":"m","input":"a","input":"b"})", "input"},
+        {Endpoint::rerank, R"({"model":"m","documents":["a"]})", "query"},
+        {Endpoint::rerank, R"({"model":"m","query":"a"})", "documents"},
+        {Endpoint::rerank, R"({"model":"m","query":"a","documents":"b"})", "documents"},
+        {Endpoint::rerank, R"({"model":"m","query":7,"documents":["b"]})", "query"},
+    };
+    for (const Row& row : rows) {
+        std::string body = padded(row.body);
+        auto request = parse_request(body, row.endpoint);
+        ASSERT_FALSE(request.has_value()) << row.body;
+        EXPECT_EQ(request.error().param, row.param) << row.body;
+    }
+}
+
 }  // namespace
 }  // namespace nebula::gateway

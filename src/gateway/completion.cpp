@@ -47,7 +47,8 @@ ReportedUsage read_usage(ondemand::value value, const UsageBounds& bounds) {
     ReportedUsage report;
     bool is_null = false;
     if (!value.is_null().get(is_null) && is_null) return report;
-    bool seen = false, refused = false, ignored = false;
+    bool seen = false, refused = false, ignored = false, has_total = false;
+    std::int64_t total = 0;
     ondemand::object usage;
     if (value.get_object().get(usage)) {
         refused = true;
@@ -63,6 +64,8 @@ ReportedUsage read_usage(ondemand::value value, const UsageBounds& bounds) {
                 read_count(member.value(), bounds.input_max, report.usage.input, seen, refused);
             } else if (key == "completion_tokens") {
                 read_count(member.value(), bounds.output_max, report.usage.output, seen, refused);
+            } else if (key == "total_tokens" && bounds.output_max == 0) {
+                read_count(member.value(), bounds.input_max, total, has_total, refused);
             } else if (key == "prompt_tokens_details") {
                 ondemand::value details = member.value(), cached;
                 ondemand::json_type type;
@@ -73,7 +76,9 @@ ReportedUsage read_usage(ondemand::value value, const UsageBounds& bounds) {
         }
     }
     if (refused) return {ReportedUsage::State::refused, {}};
-    if (!seen) return {};
+    // Rerankers tell the total only.
+    if (!seen && has_total) report.usage.input = total;
+    if (!seen && !has_total) return {};
     // Some providers count cached tokens beside the prompt's; never discount more than the prompt.
     report.usage.cached = std::min(report.usage.cached, report.usage.input);
     report.state = ReportedUsage::State::good;
@@ -154,6 +159,10 @@ simdjson::error_code read_choices(ondemand::value value, std::string_view part_n
             ondemand::value inner = member.value();
             if (key == part_name) {
                 if (auto error = read_content(inner, out)) return error;
+            } else if (key == "text") {
+                std::size_t bytes = text_bytes(inner);
+                out.content_bytes += bytes;
+                if (bytes > 0) out.has_content = true;
             } else if (key == "finish_reason" && is_of(inner, ondemand::json_type::string)) {
                 out.has_finish = true;
             }
@@ -173,7 +182,8 @@ void read_error(ondemand::value value, Completion& out) {
 }
 
 // Malformed unless the whole text is one object with `choices`, or with an `error`.
-Completion read(std::string_view text, std::string_view part_name, const UsageBounds& bounds) {
+Completion read(std::string_view text, std::string_view part_name, std::string_view list_name,
+                const UsageBounds& bounds) {
     thread_local Scratch scratch;
     Completion malformed;
     Completion out;
@@ -192,7 +202,11 @@ Completion read(std::string_view text, std::string_view part_name, const UsageBo
             has_error = true;
             break;
         }
-        if (key == "choices") {
+        if (list_name != "choices" && key == list_name) {
+            ondemand::array items;
+            if (value.get_array().get(items)) return malformed;
+            has_choices = out.has_choices = true;
+        } else if (key == "choices") {
             if (read_choices(value, part_name, out)) return malformed;
             has_choices = true;
         } else if (key == "usage") {
@@ -212,11 +226,14 @@ Completion read(std::string_view text, std::string_view part_name, const UsageBo
 Completion read_chunk(std::string_view data, const UsageBounds& bounds) {
     if (data.empty()) return {.kind = Completion::Kind::comment};
     if (data == "[DONE]") return {.kind = Completion::Kind::done};
-    return read(data, "delta", bounds);
+    return read(data, "delta", "choices", bounds);
 }
 
-Completion read_answer(std::string_view body, const UsageBounds& bounds) {
-    Completion out = read(body, "message", bounds);
+Completion read_answer(std::string_view body, const UsageBounds& bounds, Endpoint endpoint) {
+    const char* list_name = endpoint == Endpoint::embeddings                                    ? "data"
+                            : endpoint == Endpoint::rerank || endpoint == Endpoint::moderations ? "results"
+                                                                                                : "choices";
+    Completion out = read(body, "message", list_name, bounds);
     // An answer without a choice is none.
     if (out.kind == Completion::Kind::chunk && !out.has_choices) out.kind = Completion::Kind::malformed;
     return out;

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "billing/billing.hpp"
+#include "gateway/endpoint.hpp"
 
 namespace nebula::gateway {
 
@@ -41,8 +42,8 @@ struct Completion {
 
 /// Data of one event ("[DONE]" or JSON).
 Completion read_chunk(std::string_view data, const UsageBounds& bounds);
-/// A whole JSON answer.
-Completion read_answer(std::string_view body, const UsageBounds& bounds);
+/// A whole JSON answer. Embeddings have `data`, rerank and moderations `results` instead of choices.
+Completion read_answer(std::string_view body, const UsageBounds& bounds, Endpoint endpoint = Endpoint::chat);
 
 /// Token count from bytes when nobody reported one: 4 bytes a token, at least one token per event that
 /// carried content (providers send one token per event).

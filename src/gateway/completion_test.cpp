@@ -128,5 +128,39 @@ TEST(OpenAiError, HasTheShapeThatClientsExpect) {
         R"({"error":{"message":"no","type":"invalid_request_error","param":"model","code":"model_not_found"}})");
 }
 
+// A 200 with an answer of another endpoint's shape is a provider's failure, and each reports usage its own
+// way.
+TEST(Completion, KnowsTheAnswersOfEveryEndpoint) {
+    constexpr UsageBounds input_only{1000, 0};
+    struct Row {
+        Endpoint endpoint;
+        const char* body;
+        Kind kind;
+        std::int64_t input;
+    };
+    const Row rows[] = {
+        {Endpoint::embeddings,
+         R"({"data":[{"embedding":[0.5]}],"usage":{"prompt_tokens":8,"total_tokens":8}})", Kind::chunk, 8},
+        {Endpoint::embeddings, R"({"choices":[],"usage":{"prompt_tokens":8}})", Kind::malformed, 8},
+        {Endpoint::embeddings, R"({"data":7})", Kind::malformed, 0},
+        {Endpoint::rerank, R"({"results":[{"index":0,"relevance_score":0.9}],"usage":{"total_tokens":12}})",
+         Kind::chunk, 12},
+        {Endpoint::rerank, R"({"results":[],"usage":{"total_tokens":5000}})", Kind::chunk, 0},
+        {Endpoint::moderations, R"({"id":"x","results":[{"flagged":false}]})", Kind::chunk, 0},
+        {Endpoint::rerank, R"({"error":{"message":"no"}})", Kind::error, 0},
+    };
+    for (const Row& row : rows) {
+        Completion answer = read_answer(row.body, input_only, row.endpoint);
+        EXPECT_EQ(answer.kind, row.kind) << row.body;
+        if (row.kind == Kind::chunk) EXPECT_EQ(answer.usage.usage.input, row.input) << row.body;
+    }
+    Completion text = read_answer(
+        R"({"choices":[{"text":"four","finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1}})",
+        bounds, Endpoint::completions);
+    EXPECT_EQ(text.kind, Kind::chunk);
+    EXPECT_EQ(text.content_bytes, 4u);
+    EXPECT_TRUE(text.has_finish);
+}
+
 }  // namespace
 }  // namespace nebula::gateway

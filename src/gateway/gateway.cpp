@@ -16,6 +16,17 @@ std::string model_json(const catalog::Model& model) {
 
 }  // namespace
 
+// Where the documented APIs keep OpenAI's endpoints.
+struct Base {
+    const char* path;
+    http::Dialect dialect;
+};
+constexpr Base bases[] = {{"/v1", openai_error},
+                          {"/openai/v1", novita_llm_error},
+                          {"/openai", novita_llm_error},
+                          {"/v3/openai", novita_llm_error},
+                          {"/api/v1", http::openrouter_error}};
+
 void GatewaySettings::describe(settings::Visitor& v) {
     v.field(
         {.name = "governance",
@@ -105,9 +116,14 @@ void Gateway::register_routes(http::Router& router) {
     router.set_dialect("/", openai_error);
     const std::string access = accounts::Access::key().name();
     const std::string open = accounts::Access::anyone().name();
-    router.add(
-        http::Method::post, "/v1/chat/completions", openai_error,
-        [impl](http::Exchange& exchange) { return impl->chat.handle(exchange); }, access);
+    for (auto [base, dialect] : bases) {
+        for (Endpoint endpoint : {Endpoint::chat, Endpoint::completions, Endpoint::embeddings,
+                                  Endpoint::rerank, Endpoint::moderations})
+            router.add(
+                http::Method::post, std::string(base) + info(endpoint).path, dialect,
+                [impl, endpoint](http::Exchange& exchange) { return impl->chat.handle(exchange, endpoint); },
+                access);
+    }
     router.add(
         http::Method::get, "/v1/models", openai_error,
         [impl](http::Exchange& exchange) { return impl->list_models(exchange); }, access);

@@ -61,5 +61,7 @@ class Gateway {
 
 /// How errors look to OpenAI clients: {"error":{"message","type","param","code"}}.
 http::Response openai_error(const Error& error, RequestId request);
+/// The same object with Novita's members beside it: code, reason, message, metadata. Novita's statuses.
+http::Response novita_llm_error(const Error& error, RequestId request);
 
 }  // namespace nebula::gateway

@@ -1,6 +1,7 @@
 // Wire facts of OpenAI's errors: status, type and code words as its clients expect them.
 #include "base/text.hpp"
 #include "gateway/gateway.hpp"
+#include "http/dialects.hpp"
 
 namespace nebula::gateway {
 namespace {
@@ -61,6 +62,14 @@ http::Response openai_error(const Error& error, RequestId) {
         response.headers.emplace_back("retry-after", std::to_string((error.retry_after_ms + 999) / 1000));
         response.headers.emplace_back("retry-after-ms", std::to_string(error.retry_after_ms));
     }
+    return response;
+}
+
+http::Response novita_llm_error(const Error& error, RequestId request) {
+    http::Response response = http::novita_error(error, request);
+    std::string object = openai_error(error, request).body;
+    // {"error":{…}} and {"code":…}: one object with the members of both.
+    response.body = object.substr(0, object.size() - 1) + "," + response.body.substr(1);
     return response;
 }
 
