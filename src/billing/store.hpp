@@ -9,6 +9,7 @@
 
 #include "billing/account_state.hpp"
 #include "billing/billing.hpp"
+#include "billing/ledger/chain.hpp"
 #include "store/store.hpp"
 
 namespace nebula::billing {
@@ -17,11 +18,11 @@ struct LedgerIds {
     std::int64_t credits = 0;  // 0 = there is none yet
     std::int64_t revenue = 0;
     std::int64_t grants = 0;
-    Nanos balance;
+    Nanos balance;  // credits + bonus - debt
 };
 /// Empty when there is no such account.
 std::optional<LedgerIds> load_account(store::Tx& tx, AccountId account);
-/// Makes the account's ledger accounts where they are missing; locks its credits until the transaction ends.
+/// Makes the account's ledger accounts where they are missing; locks its chain until the transaction ends.
 LedgerIds ensure_ledger(store::Tx& tx, AccountId account, const Clock& clock);
 
 struct Grant {
@@ -54,13 +55,20 @@ struct UsagePosting {
     PostingId id;
     const AccountState* state = nullptr;
     Nanos amount;
+    Nanos unsliced = {};  // of it, what this node had leased: no longer sliced once it is spent
 };
 /// Reused from batch to batch, so that nothing is allocated per record.
 struct BatchBuffer {
-    std::vector<UsagePosting> postings;
+    std::vector<UsagePosting> postings;  // the committer's plan: at most a few per account
     std::vector<store::Param> values;
+    // insert_batch()'s own.
+    std::vector<const Entry*> sorted;
+    std::vector<ledger::Posting> sealed;
+    std::vector<char> digests;
 };
-/// Writes all in the given transaction. False when some id is in the table already: roll back then.
+/// Writes all in the given transaction: locks the accounts' chains in order of their ids, inserts the
+/// records, charges bonus first, chains the postings, adds to the hourly sums. False when some id is in the
+/// table already: roll back then. Throws DbError when the ledger does not have what was charged.
 bool insert_batch(store::Tx& tx, std::span<Entry* const> entries, BatchBuffer& buffer, Time now);
 
 struct Recorded {

@@ -8,8 +8,8 @@
 //   customer_credits  bought or granted credits (>= 0)      revenue, revenue_<product>, revenue_plans (>= 0)
 //   customer_bonus    bonus credits, spent first (>= 0)     tax            owed to the state
 //   customer_debt     what was taken but spent (<= 0)       payments       clearing: money at the provider
-//   (<= 0) grants            given by the operator (<= 0)          promotions     bonus expense (<= 0)
-//   refunds           given back (…)                        write_off
+//   (<= 0) grants            given by the operator                 promotions     bonus expense (<= 0)
+//   refunds           given back, disputed                  write_off      unused
 // A movement is one or more postings under one idempotency key; a posting moves a positive amount from one
 // ledger account to another, so each balances by construction. Postings of an account form a hash chain:
 //   hash(n) = SHA-256(hash(n-1) || canonical fields of posting n || digest of the usage records it charges)
@@ -51,9 +51,19 @@ std::optional<Funds> read_funds(store::Tx& tx, AccountId account);
 /// balance.
 void change_sliced(store::Tx& tx, Funds& funds, Nanos delta);
 
-/// Whether a movement with this key was posted before: same content, other content, or never.
+/// Whether a movement with this key was posted before: same content, other content, or never. Expiry is no
+/// content: a repeated message computes it anew. With `same`, *moved is the first answer with today's
+/// balance.
 enum class Earlier { none, same, other };
 Earlier earlier(store::Tx& tx, const Movement& movement, Moved* moved);
+
+/// Limits of one movement and of an account's money.
+constexpr Nanos movement_max{1'000'000'000 * Nanos::per_credit};
+constexpr Nanos balance_max{4'000'000'000 * Nanos::per_credit};
+/// What is wrong with a movement by itself, whatever the account has; post() asks too.
+Result<void> check(const Movement& movement);
+/// As the ledger has it: available is the pool, held is what nodes lease.
+Balance balance_of(const Funds& funds);
 
 /// Posts a movement. `takeable`: of the pool, how much may be taken (one process: what its memory set aside
 /// for this; several: funds.pool()). Takes bonus first, then paid, and for refund, dispute and negative

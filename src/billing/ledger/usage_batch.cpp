@@ -1,0 +1,270 @@
+// A batch of charged usage records: the hot path of the ledger. A constant number of statements, whatever the
+// batch.
+
+#include <algorithm>
+#include <tuple>
+
+#include "billing/ledger/receipt.hpp"
+#include "billing/store.hpp"
+
+namespace nebula::billing {
+namespace {
+
+using ledger::Posting;
+using store::Param;
+using store::Row;
+using store::Sql;
+using store::Tx;
+
+constexpr Sql sql_lock{"billing.lock_chains",
+                       "SELECT account_id, length, hash FROM ledger_chains"
+                       " WHERE account_id IN (SELECT value FROM json_each($1)) ORDER BY account_id",
+                       "SELECT account_id, length, hash FROM ledger_chains"
+                       " WHERE account_id = ANY(CAST(CAST($1 AS TEXT) AS BIGINT[])) ORDER BY account_id"
+                       " FOR UPDATE"};
+// A statement of its own: on PostgreSQL it sees what those committed for whom the lock was waiting.
+constexpr Sql sql_ledger{"billing.batch_ledger",
+                         "SELECT account_id, kind, id, balance FROM ledger_accounts"
+                         " WHERE account_id IN (SELECT value FROM json_each($1)) AND"
+                         " (kind = 'customer_credits' OR kind = 'customer_bonus' OR kind = 'revenue')"
+                         " ORDER BY account_id",
+                         "SELECT account_id, kind, id, balance FROM ledger_accounts"
+                         " WHERE account_id = ANY(CAST(CAST($1 AS TEXT) AS BIGINT[])) AND"
+                         " (kind = 'customer_credits' OR kind = 'customer_bonus' OR kind = 'revenue')"
+                         " ORDER BY account_id"};
+constexpr Sql sql_update_chains{"billing.update_chains",
+                                "UPDATE ledger_chains SET length = $2, hash = $3, sliced = sliced - $4"
+                                " WHERE account_id = $1"};
+constexpr Sql sql_insert_usage{
+    "billing.insert_usage",
+    "INSERT INTO usage_records (account_id, id, key_id, model, provider, input_tokens, cached_tokens,"
+    " output_tokens, price_input_per_m, price_output_per_m, price_cached_input_per_m, is_estimated,"
+    " is_streamed, outcome, status, started_at, latency_us, first_token_us, charge, written_off, posting_id,"
+    " quota_input, quota_output, price_request, product)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,"
+    " $22, $23, $24, $25) ON CONFLICT (account_id, id) DO NOTHING"};
+constexpr std::size_t usage_columns = 25;
+constexpr Sql sql_add_hours{"billing.add_hours",
+                            "INSERT INTO usage_hours (account_id, hour, key_id, model, product, requests, "
+                            "input_tokens, cached_tokens,"
+                            " output_tokens, quota_input, quota_output, charge, written_off)"
+                            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+                            " ON CONFLICT (account_id, hour, key_id, model, product) DO UPDATE SET"
+                            " requests = usage_hours.requests + excluded.requests,"
+                            " input_tokens = usage_hours.input_tokens + excluded.input_tokens,"
+                            " cached_tokens = usage_hours.cached_tokens + excluded.cached_tokens,"
+                            " output_tokens = usage_hours.output_tokens + excluded.output_tokens,"
+                            " quota_input = usage_hours.quota_input + excluded.quota_input,"
+                            " quota_output = usage_hours.quota_output + excluded.quota_output,"
+                            " charge = usage_hours.charge + excluded.charge,"
+                            " written_off = usage_hours.written_off + excluded.written_off"};
+
+/// Ids come from the counter of this process whatever the clock says; time only makes them sort.
+class FixedClock final : public Clock {
+   public:
+    explicit FixedClock(Time now) : now_(now) {}
+    Time now() const override { return now_; }
+    Ticks ticks() const override { return {}; }
+
+   private:
+    Time now_;
+};
+
+/// What is to be charged of one account.
+struct Charged {
+    std::int64_t account = 0;
+    std::int64_t credits = 0, bonus = 0, revenue = 0;  // ledger accounts
+    Nanos paid_left, bonus_left;
+    Nanos unsliced;
+    ledger::ChainEnd end;
+    bool is_locked = false;
+};
+
+std::vector<Charged> lock_charged(Tx& tx, const std::vector<UsagePosting>& postings) {
+    std::vector<std::int64_t> ids;
+    for (const UsagePosting& posting : postings) ids.push_back(posting.state->id.db());
+    std::ranges::sort(ids);
+    ids.erase(std::ranges::unique(ids).begin(), ids.end());
+    std::vector<Charged> charged(ids.size());
+    for (std::size_t i = 0; i < ids.size(); ++i) charged[i].account = ids[i];
+    std::string list = ledger::id_list(tx.engine(), ids);
+    auto of = [&](std::int64_t account) -> Charged& {
+        return *std::ranges::lower_bound(charged, account, {}, &Charged::account);
+    };
+    tx.query(sql_lock, {std::string_view(list)}, [&](const Row& row) {
+        Charged& one = of(row.i64(0));
+        one.end = {row.i64(1), ledger::hash_from(row.blob(2))};
+        one.is_locked = true;
+    });
+    tx.query(sql_ledger, {std::string_view(list)}, [&](const Row& row) {
+        Charged& one = of(row.i64(0));
+        std::string_view kind = row.text(1);
+        if (kind == "revenue") {
+            one.revenue = row.i64(2);
+        } else {
+            bool is_bonus = kind == "customer_bonus";
+            (is_bonus ? one.bonus : one.credits) = row.i64(2);
+            (is_bonus ? one.bonus_left : one.paid_left) = Nanos{row.i64(3)};
+        }
+    });
+    for (const Charged& one : charged)
+        if (!one.is_locked || one.credits == 0 || one.revenue == 0)
+            throw store::DbError("only granted money is ever charged");
+    return charged;
+}
+
+bool insert_records(Tx& tx, BatchBuffer& buffer) {
+    std::vector<Param>& values = buffer.values;
+    values.clear();
+    values.reserve(buffer.sorted.size() * usage_columns);
+    for (const Entry* entry : buffer.sorted) {
+        const UsageRecord& r = entry->record;
+        const Settled& settled = entry->settled;
+        values.emplace_back(r.account.db());
+        values.emplace_back(r.id.db());
+        values.emplace_back(r.key.db());
+        values.emplace_back(std::string_view(r.model));
+        values.emplace_back(std::string_view(r.provider));
+        values.emplace_back(r.usage.input);
+        values.emplace_back(r.usage.cached);
+        values.emplace_back(r.usage.output);
+        values.emplace_back(r.prices.input_per_m.value);
+        values.emplace_back(r.prices.output_per_m.value);
+        values.emplace_back(r.prices.cached_input_per_m.value);
+        values.emplace_back(std::int64_t{r.is_estimated});
+        values.emplace_back(std::int64_t{r.is_streamed});
+        values.emplace_back(std::string_view(outcome_name(r.outcome)));
+        values.emplace_back(std::int64_t{r.status});
+        values.emplace_back(to_micros(r.started_at));
+        values.emplace_back(r.latency_us);
+        values.emplace_back(r.first_token_us);
+        values.emplace_back(settled.charge.value);
+        values.emplace_back(settled.written_off.value);
+        values.emplace_back(entry->posting ? Param(entry->posting.db()) : Param(nullptr));
+        values.emplace_back(settled.quota_input);
+        values.emplace_back(settled.quota_output);
+        values.emplace_back(r.prices.request.value);
+        values.emplace_back(std::string_view(r.product));
+    }
+    std::int64_t inserted = tx.exec_many(sql_insert_usage, usage_columns, values);
+    return inserted == static_cast<std::int64_t>(buffer.sorted.size());
+}
+
+/// One or two postings for the charge of one UsagePosting; `digests` are its records' digests.
+void charge(BatchBuffer& buffer, Charged& one, const UsagePosting& usage, std::string_view digests,
+            const Clock& clock) {
+    Nanos from_bonus = std::min(usage.amount, one.bonus_left);
+    Nanos from_paid = usage.amount - from_bonus;
+    if (from_paid > one.paid_left) throw store::DbError("the ledger does not have what was charged");
+    one.bonus_left -= from_bonus;
+    one.paid_left -= from_paid;
+    one.unsliced += usage.unsliced;
+    Posting posting;
+    posting.id = posting.movement = usage.id;
+    posting.account = usage.state->id;
+    posting.credit = one.revenue;
+    posting.kind = "usage";
+    posting.created_at = clock.now();
+    posting.records_digest = ledger::digest_of_digests(digests);
+    if (digests.size() > sizeof(Sha256::bytes)) posting.record_digests = digests;
+    auto add = [&](std::int64_t debit, Nanos amount) {
+        if (amount == Nanos{}) return;
+        posting.debit = debit;
+        posting.amount = amount;
+        ledger::seal(one.end, posting);
+        buffer.sealed.push_back(posting);
+        posting.id = {};
+    };
+    add(one.bonus, from_bonus);
+    if (!posting.id) posting.id = PostingId::next(clock);
+    if (from_paid > Nanos{} && from_bonus > Nanos{}) posting.record_digests = {};  // the first has them
+    add(one.credits, from_paid);
+}
+
+void post_charges(Tx& tx, std::vector<Charged>& charged, BatchBuffer& buffer, Time now) {
+    constexpr std::size_t size = sizeof(Sha256::bytes);
+    // Digests lie in one piece, in the order of `sorted`: those of a posting are a part of it.
+    buffer.digests.clear();
+    buffer.digests.reserve(buffer.sorted.size() * size);  // never moves below
+    buffer.sealed.clear();
+    std::ranges::sort(buffer.postings, {},
+                      [](const UsagePosting& p) { return std::pair(p.state->id, p.id); });
+    std::ranges::sort(buffer.sorted, {},
+                      [](const Entry* e) { return std::tuple(e->record.account, e->posting, e->record.id); });
+    FixedClock clock(now);
+    auto entry = buffer.sorted.begin();
+    for (const UsagePosting& usage : buffer.postings) {
+        auto is_before = [&](const Entry* e) {
+            return std::pair(e->record.account, e->posting) < std::pair(usage.state->id, usage.id);
+        };
+        while (entry != buffer.sorted.end() && is_before(*entry)) ++entry;
+        std::size_t from = buffer.digests.size();
+        for (; entry != buffer.sorted.end() && (*entry)->posting == usage.id; ++entry) {
+            Sha256 digest = ledger::record_digest((*entry)->record, (*entry)->settled);
+            buffer.digests.insert(buffer.digests.end(), digest.bytes.begin(), digest.bytes.end());
+        }
+        std::string_view digests(buffer.digests.data() + from, buffer.digests.size() - from);
+        charge(buffer, *std::ranges::lower_bound(charged, usage.state->id.db(), {}, &Charged::account), usage,
+               digests, clock);
+    }
+    ledger::insert_postings(tx, buffer.sealed, buffer.values);
+    std::vector<Param>& values = buffer.values;
+    values.clear();
+    for (const Charged& one : charged)
+        values.insert(values.end(), {one.account, one.end.length, store::Blob{ledger::bytes_of(one.end.hash)},
+                                     one.unsliced.value});
+    tx.exec_many(sql_update_chains, 4, values);
+}
+
+std::int64_t hour_of(Time time) { return to_micros(std::chrono::floor<std::chrono::hours>(time)); }
+
+void add_hours(Tx& tx, BatchBuffer& buffer) {
+    auto group = [](const Entry* e) {
+        const UsageRecord& r = e->record;
+        return std::tuple(r.account.db(), hour_of(r.started_at), r.key.db(), std::string_view(r.model),
+                          std::string_view(r.product));
+    };
+    // In this order on every node, so that two batches never wait for each other.
+    std::ranges::sort(buffer.sorted, {}, group);
+    std::vector<Param>& values = buffer.values;
+    values.clear();
+    auto& sorted = buffer.sorted;
+    for (std::size_t from = 0, to = 0; from < sorted.size(); from = to) {
+        auto key = group(sorted[from]);
+        std::int64_t sums[8] = {};
+        for (; to < sorted.size() && group(sorted[to]) == key; ++to) {
+            const TokenUsage& usage = sorted[to]->record.usage;
+            const Settled& settled = sorted[to]->settled;
+            const std::int64_t added[8] = {1,
+                                           usage.input,
+                                           usage.cached,
+                                           usage.output,
+                                           settled.quota_input,
+                                           settled.quota_output,
+                                           settled.charge.value,
+                                           settled.written_off.value};
+            for (std::size_t i = 0; i < 8; ++i) sums[i] += added[i];
+        }
+        const auto& [account, hour, key_id, model, product] = key;
+        values.insert(values.end(), {account, hour, key_id, model, product});
+        for (std::int64_t sum : sums) values.emplace_back(sum);
+    }
+    tx.exec_many(sql_add_hours, 13, values);
+}
+
+}  // namespace
+
+bool insert_batch(Tx& tx, std::span<Entry* const> entries, BatchBuffer& buffer, Time now) {
+    if (entries.empty()) return true;
+    buffer.sorted.assign(entries.begin(), entries.end());
+    std::ranges::sort(buffer.sorted, {},
+                      [](const Entry* e) { return std::pair(e->record.account, e->record.id); });
+    std::vector<Charged> charged;
+    if (!buffer.postings.empty()) charged = lock_charged(tx, buffer.postings);
+    if (!insert_records(tx, buffer)) return false;
+    if (!buffer.postings.empty()) post_charges(tx, charged, buffer, now);
+    add_hours(tx, buffer);
+    return true;
+}
+
+}  // namespace nebula::billing
