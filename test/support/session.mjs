@@ -227,7 +227,7 @@ export async function people_stage({ people, sections, ...options } = {}) {
       ...options,
       sections: {
         smtp: { host: smtp.address, require_tls: false },
-        people: { sign_in_ip_rpm: 1000000, ...people },
+        people: { sign_in_ip_rpm: 0, ...people },
         ...sections,
       },
     });
