@@ -12,6 +12,7 @@
 #include "billing/billing.hpp"
 #include "catalog/catalog.hpp"
 #include "gateway/chat_request.hpp"
+#include "gateway/client_edge.hpp"
 #include "gateway/completion.hpp"
 #include "http/client.hpp"
 #include "http/http.hpp"
@@ -51,6 +52,8 @@ struct Call {
     std::shared_ptr<const accounts::Key> key;  // null: governance is off
     std::shared_ptr<const catalog::Model> model;
     ModelMetrics* metrics = nullptr;
+    std::unique_ptr<ClientEdge> client;  // null: the client speaks OpenAI's API itself
+    std::string translated;              // by the client edge; `body` views it then
     std::string_view body;
     ChatRequest request;
     UsageBounds bounds;
@@ -70,6 +73,7 @@ struct Call {
     // Known after forwarding.
     const catalog::Provider* provider = nullptr;  // the one that answers
     ReportedUsage usage;
+    billing::TokenUsage billed;  // what settle() recorded
     std::size_t content_bytes = 0;
     std::int64_t content_events = 0;
     std::int64_t first_token_us = 0;

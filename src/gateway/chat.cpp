@@ -54,6 +54,18 @@ Async<void> Chat::handle(http::Exchange& exchange, Endpoint endpoint) {
     co_await follow(call);
 }
 
+Async<void> Chat::handle_client(http::Exchange& exchange, std::unique_ptr<ClientEdge> client) {
+    Call call(exchange);
+    call.client = std::move(client);
+    call.deadline = services_.clock.ticks() + settings_.request_timeout;
+    auto admitted = co_await admit(call);
+    if (!admitted) {
+        co_await exchange.respond_error(std::move(admitted.error()));
+        co_return;
+    }
+    co_await follow(call);
+}
+
 Async<void> Chat::follow(Call& call) {
     Watch watch(call);
     co_await forward(call);
@@ -72,6 +84,7 @@ Async<Result<void>> Chat::settle(Call& call, billing::Outcome outcome) {
                  has_output ? estimate_tokens(call.content_bytes, call.content_events) : 0};
         metrics.usage_estimated.add();
     }
+    call.billed = usage;
     metrics.input_tokens.add(static_cast<std::uint64_t>(usage.input));
     metrics.output_tokens.add(static_cast<std::uint64_t>(usage.output));
     if (call.first_token_us > 0) metrics.first_token.observe_us(call.first_token_us);

@@ -19,6 +19,8 @@ class Chat {
     ~Chat();
 
     Async<void> handle(http::Exchange& exchange, Endpoint endpoint);
+    /// The same for clients of another API; errors in the route's dialect.
+    Async<void> handle_client(http::Exchange& exchange, std::unique_ptr<ClientEdge> client);
     /// The same life with the credit API's words: a price per request, exact bodies.
     Async<void> handle_credits(http::Exchange& exchange);
     /// The key of the request; null without error when governance is off.
@@ -43,6 +45,7 @@ class Chat {
     Async<void> refuse_credits(Call& call, Error error);
     static std::string with_credits(const Call& call, std::string_view answer);
 
+    static Result<void> translate(Call& call);
     /// Everything behind admission.
     Async<void> follow(Call& call);
     // Steps 6 and 7: chat_forward.cpp

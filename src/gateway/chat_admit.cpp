@@ -125,6 +125,10 @@ Async<Result<void>> Chat::admit(Call& call) {
     auto body = co_await call.exchange.body(std::numeric_limits<std::size_t>::max());
     if (!body) co_return fail(std::move(body.error()));
     call.body = *body;
+    if (call.client) {
+        auto translated = translate(call);
+        if (!translated) co_return fail(std::move(translated.error()));
+    }
     auto request = parse_request(call.body, call.endpoint);
     if (!request) co_return fail(std::move(request.error()));
     call.request = std::move(*request);
@@ -161,6 +165,15 @@ Async<Result<void>> Chat::admit(Call& call) {
     }
     if (call.key->id) services_.accounts.note_use(*call.key);
     co_return admitted;
+}
+
+Result<void> Chat::translate(Call& call) {
+    auto translated = call.client->request(call.body);
+    if (!translated) return fail(std::move(translated.error()));
+    call.translated = std::move(*translated);
+    call.translated.reserve(call.translated.size() + 64);  // the parser reads a little beyond the end
+    call.body = call.translated;
+    return {};
 }
 
 // What the key and the plan allow at all, before anything is counted.

@@ -50,8 +50,9 @@ std::string request_headers(const catalog::Provider& provider, bool stream) {
     return headers;
 }
 
-std::string error_event(const Error& error, RequestId request) {
-    return "data: " + openai_error(error, request).body + "\n\n";
+std::string error_event(Call& call, const Error& error) {
+    if (call.client) return call.client->broken(error);
+    return "data: " + openai_error(error, call.exchange.id()).body + "\n\n";
 }
 
 }  // namespace
@@ -184,6 +185,16 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
         state.failed(provider, services_.clock.ticks(), "malformed");
         co_return Attempt::try_next;
     }
+    std::string told;
+    if (call.client) {
+        auto translated = call.client->answer(*body);
+        if (!translated) {
+            call.error = std::move(translated.error());
+            state.failed(provider, services_.clock.ticks(), "malformed");
+            co_return Attempt::try_next;
+        }
+        told = std::move(*translated);
+    }
     state.succeeded();
     call.usage = answer.usage;
     call.content_bytes = answer.content_bytes;
@@ -197,12 +208,9 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
     }
     (call.is_client_gone ? call.metrics->client_left : call.metrics->completed).add();
     std::string_view type = upstream.header("content-type").value_or("application/json");
-    if (call.edge == Edge::credits) {
-        std::string told = with_credits(call, *body);
-        co_await call.exchange.respond(200, type, told);
-        co_return Attempt::answered;
-    }
-    co_await call.exchange.respond(200, type, *body);
+    if (call.client) type = "application/json";
+    if (call.edge == Edge::credits) told = with_credits(call, *body);
+    co_await call.exchange.respond(200, type, told.empty() ? std::string_view(*body) : told);
     co_return Attempt::answered;
 }
 
@@ -215,12 +223,13 @@ Async<Chat::Attempt> Chat::answer_refusal(Call& call, http::ClientResponse& upst
     Completion refusal = body ? read_chunk(*body, call.bounds) : Completion{};
     correct_rate(call, 0);
     call.metrics->refused.add();
-    if (refusal.kind == Completion::Kind::error) {
+    if (refusal.kind == Completion::Kind::error && !call.client) {
         co_await call.exchange.respond(status, type, *body);
         co_return Attempt::answered;
     }
     Error error{.code = status == 413 ? Code::payload_too_large : Code::invalid_request,
-                .message = "the provider of this model refused the request",
+                .message = refusal.error_message.empty() ? "the provider of this model refused the request"
+                                                         : std::move(refusal.error_message),
                 .upstream_status = status};
     co_await call.exchange.respond_error(std::move(error));
     co_return Attempt::answered;
@@ -272,7 +281,7 @@ Async<void> Chat::finish_stream(Call& call, std::string last_event) {
     auto settled = co_await settle(
         call, call.is_client_gone ? billing::Outcome::client_left : billing::Outcome::completed);
     if (!settled) {
-        call.exchange.abort(error_event(settled.error(), call.exchange.id()));
+        call.exchange.abort(error_event(call, settled.error()));
         co_return;
     }
     if (call.is_client_gone) {
@@ -281,7 +290,9 @@ Async<void> Chat::finish_stream(Call& call, std::string last_event) {
         co_return;
     }
     call.metrics->completed.add();
-    if (!call.exchange.has_begun()) call.exchange.begin_stream(200, "text/event-stream");
+    if (call.client) last_event = call.client->end(call.billed);
+    if (!call.exchange.has_begun())
+        call.exchange.begin_stream(200, call.client ? call.client->stream_type() : "text/event-stream");
     co_await call.exchange.end(last_event);
 }
 
@@ -291,7 +302,7 @@ Async<void> Chat::break_stream(Call& call, Error error) {
     LOG_WARN("stream broke", {"request", call.exchange.id().text()}, {"model", call.model->id},
              {"provider", call.provider->name}, {"detail", error.detail});
     if (call.content_events > 0) co_await settle(call, billing::Outcome::upstream_failed);
-    call.exchange.abort(error_event(error, call.exchange.id()));
+    call.exchange.abort(error_event(call, error));
 }
 
 Async<void> Chat::read_rest(std::unique_ptr<http::ClientResponse> upstream) {

@@ -1,6 +1,7 @@
 #include "gateway/gateway.hpp"
 
 #include "base/text.hpp"
+#include "gateway/anthropic/anthropic.hpp"
 #include "gateway/chat.hpp"
 #include "http/dialects.hpp"
 
@@ -68,6 +69,23 @@ struct Gateway::Impl {
         co_await exchange.respond(200, "application/json", body);
     }
 
+    // An estimate: what counts in the end is what the model's server reports.
+    Async<void> count_tokens(http::Exchange& exchange) {
+        auto key = co_await chat.authenticate(exchange);
+        if (!key) {
+            co_await exchange.respond_error(std::move(key.error()));
+            co_return;
+        }
+        auto body = co_await exchange.body(std::numeric_limits<std::size_t>::max());
+        auto tokens = body ? anthropic::count_tokens(*body) : Result<std::int64_t>(fail(body.error()));
+        if (!tokens) {
+            co_await exchange.respond_error(std::move(tokens.error()));
+            co_return;
+        }
+        std::string answer = R"({"input_tokens":)" + std::to_string(*tokens) + "}";
+        co_await exchange.respond(200, "application/json", answer);
+    }
+
     // The credit API's list is public: its text asks for no key.
     Async<void> list_public(http::Exchange& exchange) {
         std::string body = list_json();
@@ -130,6 +148,17 @@ void Gateway::register_routes(http::Router& router) {
     router.add(
         http::Method::get, "/v1/models/{id*}", openai_error,
         [impl](http::Exchange& exchange) { return impl->get_model(exchange); }, access);
+    for (const char* base : {"/v1/messages", "/anthropic/v1/messages"}) {
+        router.add(
+            http::Method::post, base, anthropic::error,
+            [impl](http::Exchange& exchange) {
+                return impl->chat.handle_client(exchange, anthropic::make_edge(exchange.id()));
+            },
+            access);
+        router.add(
+            http::Method::post, std::string(base) + "/count_tokens", anthropic::error,
+            [impl](http::Exchange& exchange) { return impl->count_tokens(exchange); }, access);
+    }
     router.add(
         http::Method::post, "/api/v1/chat", http::credits_error,
         [impl](http::Exchange& exchange) { return impl->chat.handle_credits(exchange); }, access);

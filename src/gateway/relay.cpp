@@ -50,7 +50,8 @@ class Relay {
     // Looks at every complete event of the piece; what may be passed on is queued for flush().
     std::optional<StreamEnd> read_events() {
         for (auto event = splitter_.next(); !event.empty(); event = splitter_.next()) {
-            Completion chunk = read_chunk(http::sse_data(event, scratch_), call_.bounds);
+            std::string_view data = http::sse_data(event, scratch_);
+            Completion chunk = read_chunk(data, call_.bounds);
             switch (chunk.kind) {
                 case Completion::Kind::malformed:
                     return failure(broken("the provider sent an invalid event", "event is not a chunk"));
@@ -61,10 +62,15 @@ class Relay {
                         return failure(broken("the provider sent an empty stream", "[DONE] without content"));
                     return StreamEnd{.kind = StreamEnd::Kind::done, .last_event = std::string(event)};
                 case Completion::Kind::comment:
-                    queue(event);
+                    if (!call_.client) queue(event);
                     break;
                 case Completion::Kind::chunk:
-                    take(event, chunk);
+                    take(chunk);
+                    if (!call_.client) {
+                        if (!is_ours(chunk)) queue(event);
+                    } else if (!call_.client->chunk(data, unsent_)) {
+                        return failure(broken("the provider sent an invalid event", "chunk cannot be told"));
+                    }
                     break;
             }
             if (unsent_.size() > unsent_bytes_max)
@@ -74,12 +80,14 @@ class Relay {
         return std::nullopt;
     }
 
-    void take(std::string_view event, const Completion& chunk) {
-        if (chunk.usage.state != ReportedUsage::State::absent) call_.usage = chunk.usage;
-        // The usage chunk was asked for by us, not by the client. Some providers send it empty.
+    // The usage chunk was asked for by us, not by the client. Some providers send it empty.
+    bool is_ours(const Completion& chunk) const {
         bool has_usage = chunk.usage.state != ReportedUsage::State::absent || finished_;
-        bool is_ours =
-            call_.key != nullptr && !call_.request.include_usage && !chunk.has_choices && has_usage;
+        return call_.key != nullptr && !call_.request.include_usage && !chunk.has_choices && has_usage;
+    }
+
+    void take(const Completion& chunk) {
+        if (chunk.usage.state != ReportedUsage::State::absent) call_.usage = chunk.usage;
         finished_ = finished_ || chunk.has_finish;
         if (chunk.has_content) {
             if (call_.content_events++ == 0) {
@@ -88,7 +96,6 @@ class Relay {
             }
             call_.content_bytes += chunk.content_bytes;
         }
-        if (!is_ours) queue(event);
         started_ = started_ || chunk.has_content || chunk.has_finish;
     }
 
@@ -118,7 +125,8 @@ class Relay {
         }
         bool ok = true;
         if (!out.empty() && !call_.is_client_gone) {
-            if (!call_.exchange.has_begun()) call_.exchange.begin_stream(200, content_type_);
+            if (!call_.exchange.has_begun())
+                call_.exchange.begin_stream(200, call_.client ? call_.client->stream_type() : content_type_);
             auto written = co_await call_.exchange.write(out);
             if (!written) call_.is_client_gone = true;
         }

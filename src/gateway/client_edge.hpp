@@ -1,0 +1,37 @@
+#pragma once
+// A client API other than OpenAI chat completions, told as what it becomes there and back. Inside, a request
+// is always OpenAI's: the edge translates the client's request into it once, and answers, events and errors
+// on their way out. One object per request, on its I/O thread.
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/ids.hpp"
+#include "base/result.hpp"
+#include "gateway/completion.hpp"
+
+namespace nebula::gateway {
+
+class ClientEdge {
+   public:
+    virtual ~ClientEdge() = default;
+
+    /// The OpenAI chat request that means the same. Members that cannot be expressed are refused by name or
+    /// left out, as the table in README.md says.
+    virtual Result<std::string> request(std::string_view body) = 0;
+    /// The client's form of a whole answer (checked before: an object with choices).
+    virtual Result<std::string> answer(std::string_view openai_answer) = 0;
+
+    /// Content type of the stream that the client gets.
+    virtual std::string_view stream_type() const = 0;
+    /// Appends what the client gets for one chunk's data ("{…}"); false when the chunk cannot be told, which
+    /// is a provider's failure. Nothing is written before the first content.
+    virtual bool chunk(std::string_view data, std::string& out) = 0;
+    /// The last events of a stream that ended well. `usage` as it is billed.
+    virtual std::string end(const billing::TokenUsage& usage) = 0;
+    /// The event that says that the rest is missing.
+    virtual std::string broken(const Error& error) = 0;
+};
+
+}  // namespace nebula::gateway
