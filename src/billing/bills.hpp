@@ -3,8 +3,11 @@
 // keeps (usage_hours), never the usage records themselves, so every page is fast at any size. Also: re-rating
 // and the month close.
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "accounts/accounts.hpp"
@@ -34,6 +37,10 @@ class Bills {
     /// A new price of a model from a time on, for re-rating and for the record (live prices are the
     /// catalog's).
     Async<Result<void>> set_price(std::string model, Prices prices, Time effective_from);
+    /// Prices of the catalog as they are now, where no recorded version holds: what the bills' unit prices
+    /// show. Before register_routes().
+    using ListPrices = std::function<std::optional<Prices>(std::string_view model)>;
+    void set_list_prices(ListPrices prices);
     struct Rerated {
         std::int64_t records = 0;
         std::int64_t corrected = 0;  // accounts with a correction
@@ -51,7 +58,8 @@ class Bills {
     /// through this function so that payment and invoice are one.
     static std::int64_t add_payment_invoice(store::Tx& tx, const Clock& clock, AccountId account, UserId user,
                                             Nanos net, Nanos tax, std::string_view tax_name,
-                                            PostingId movement, std::string_view reference);
+                                            PostingId movement, std::string_view reference,
+                                            std::string_view tax_percent = {});
 
     /// Novita /openapi/v1/billing/…, /openapi/v1/bill/transaction, /v3/user; platform /api/v1/users/credits…,
     /// /users/invoices…, /serverless/llm-statistics; OpenRouter /api/v1/credits, /activity; console

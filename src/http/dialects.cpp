@@ -20,8 +20,8 @@ NovitaWord novita_word(const Error& error) {
     switch (error.code) {
         case Code::invalid_request:
             if (error.param == "productCategory" || error.param == "category")
-                return {500, "INVALID_PRODUCT_CATEGORY"};
-            if (error.param == "cycleType") return {500, "INVALID_BILL_CYCLE"};
+                return {400, "INVALID_PRODUCT_CATEGORY"};
+            if (error.param == "cycleType") return {400, "INVALID_BILL_CYCLE"};
             return {400, "INVALID_REQUEST_BODY"};
         case Code::unauthenticated:
             return {403, "INVALID_API_KEY"};
