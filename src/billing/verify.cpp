@@ -1,134 +1,188 @@
-// Recomputes the books from what is in the database.
+// Recomputes the books from what is in the database: one walk over all accounts in order, in which every
+// table is read once, a page at a time.
 
-#include <functional>
+#include "billing/verify.hpp"
+
+#include <algorithm>
+#include <limits>
 
 #include "billing/billing.hpp"
-#include "billing/verify.hpp"
+#include "billing/ledger/verify_parts.hpp"
 
 namespace nebula::billing {
 namespace {
 
+using ledger::add_problem;
+using ledger::LedgerRow;
+using ledger::LedgerRows;
+using ledger::Pages;
 using store::Row;
 using store::Sql;
 using store::Tx;
 
 constexpr std::size_t problems_max = 100;
-constexpr std::int64_t page_size = 10'000;
+constexpr std::int64_t none = std::numeric_limits<std::int64_t>::max();
+constexpr std::int64_t least = std::numeric_limits<std::int64_t>::min();
 
 // One picture of the whole database; transactions of SQLite always have one.
 constexpr Sql sql_snapshot{"billing.verify_snapshot", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"};
+constexpr Sql sql_accounts{"billing.verify_accounts",
+                           "SELECT id FROM accounts WHERE id > $1 ORDER BY id LIMIT $2"};
+constexpr Sql sql_ledger{"billing.verify_ledger",
+                         "SELECT account_id, id, kind, balance FROM ledger_accounts"
+                         " WHERE (account_id, kind) > ($1, $2) ORDER BY account_id, kind LIMIT $3"};
+constexpr Sql sql_own{"billing.verify_own",
+                      "SELECT id, kind, balance FROM ledger_accounts WHERE account_id IS NULL"};
+constexpr Sql sql_chains{"billing.verify_chains",
+                         "SELECT account_id, length, hash, sliced FROM ledger_chains"
+                         " WHERE account_id > $1 ORDER BY account_id LIMIT $2"};
+constexpr Sql sql_lots{"billing.verify_lots",
+                       "SELECT account_id, CAST(SUM(remaining) AS BIGINT) FROM credit_lots"
+                       " WHERE remaining > 0 AND account_id > $1 GROUP BY account_id ORDER BY account_id"
+                       " LIMIT $2"};
 
-constexpr Sql sql_totals{"billing.verify_totals",
-                         "SELECT (SELECT COUNT(*) FROM postings), (SELECT COUNT(*) FROM usage_records),"
-                         " (SELECT CAST(COALESCE(SUM(balance), 0) AS BIGINT) FROM ledger_accounts),"
-                         " (SELECT CAST(COALESCE(SUM(balance), 0) AS BIGINT) FROM ledger_accounts"
-                         "   WHERE kind = 'customer_credits'),"
-                         " (SELECT CAST(COALESCE(SUM(balance), 0) AS BIGINT) FROM ledger_accounts"
-                         "   WHERE kind = 'revenue')"};
-
-// Columns: the row in question, then the two numbers that differ (0 where there are none).
-struct Rule {
-    Sql sql;
-    const char* problem;
+struct ChainRow {
+    std::int64_t account = 0;
+    ledger::ChainEnd end;
+    Nanos sliced;
 };
-constexpr Rule rules[] = {
-    {{"billing.verify_balances",
-      "SELECT l.id, l.balance, COALESCE(m.moved, 0) FROM ledger_accounts l LEFT JOIN"
-      " (SELECT id, CAST(SUM(amount) AS BIGINT) AS moved FROM"
-      "   (SELECT credit_account AS id, amount FROM postings"
-      "    UNION ALL SELECT debit_account AS id, -amount AS amount FROM postings) AS sides GROUP BY id) AS m"
-      " ON m.id = l.id WHERE l.balance <> COALESCE(m.moved, 0) LIMIT 101"},
-     "ledger account balance differs from its postings"},
-    {{"billing.verify_negative",
-      "SELECT id, balance, 0 FROM ledger_accounts WHERE kind = 'customer_credits' AND balance < 0 LIMIT 101"},
-     "customer balance is negative"},
-    {{"billing.verify_ledger_orphans",
-      "SELECT l.id, 0, 0 FROM ledger_accounts l LEFT JOIN accounts a ON a.id = l.account_id"
-      " WHERE l.account_id IS NOT NULL AND a.id IS NULL LIMIT 101"},
-     "ledger account belongs to no account"},
-    {{"billing.verify_posting_orphans",
-      "SELECT p.id, 0, 0 FROM postings p LEFT JOIN ledger_accounts d ON d.id = p.debit_account"
-      " LEFT JOIN ledger_accounts c ON c.id = p.credit_account WHERE d.id IS NULL OR c.id IS NULL LIMIT 101"},
-     "posting names a ledger account that does not exist"},
-    {{"billing.verify_usage_sums",
-      "SELECT p.id, p.amount, COALESCE(u.charged, 0) FROM postings p LEFT JOIN"
-      " (SELECT posting_id, CAST(SUM(charge) AS BIGINT) AS charged FROM usage_records"
-      "   WHERE posting_id IS NOT NULL GROUP BY posting_id) AS u ON u.posting_id = p.id"
-      " WHERE p.kind = 'usage' AND p.amount <> COALESCE(u.charged, 0) LIMIT 101"},
-     "usage posting differs from the sum of its records"},
-    {{"billing.verify_usage_unposted",
-      "SELECT id, charge, 0 FROM usage_records WHERE (charge <> 0 AND posting_id IS NULL)"
-      " OR (charge = 0 AND posting_id IS NOT NULL) LIMIT 101"},
-     "usage record is charged without a posting, or posted without a charge"},
-    {{"billing.verify_usage_orphans",
-      "SELECT u.id, 0, 0 FROM usage_records u LEFT JOIN accounts a ON a.id = u.account_id WHERE a.id IS NULL"
-      " LIMIT 101"},
-     "usage record belongs to no account"},
-    {{"billing.verify_usage_postings",
-      "SELECT u.id, u.charge, 0 FROM usage_records u LEFT JOIN postings p ON p.id = u.posting_id"
-      " LEFT JOIN ledger_accounts d ON d.id = p.debit_account LEFT JOIN ledger_accounts c ON c.id = "
-      "p.credit_account"
-      " WHERE u.posting_id IS NOT NULL AND (p.id IS NULL OR p.kind <> 'usage'"
-      " OR d.account_id IS NULL OR d.account_id <> u.account_id OR d.kind <> 'customer_credits'"
-      " OR c.kind <> 'revenue') LIMIT 101"},
-     "usage record names a posting that is missing or not its account's"},
+struct LotsRow {
+    std::int64_t account = 0;
+    Nanos remaining;
 };
 
-constexpr Sql sql_prices{
-    "billing.verify_prices",
-    "SELECT account_id, id, input_tokens, cached_tokens, output_tokens, price_input_per_m,"
-    " price_output_per_m, price_cached_input_per_m, charge, written_off FROM usage_records"
-    " WHERE account_id > $1 OR (account_id = $1 AND id > $2) ORDER BY account_id, id LIMIT $3"};
+/// A sign that cannot be.
+bool is_impossible(const LedgerRow& row) {
+    bool is_customer = row.kind == "customer_credits" || row.kind == "customer_bonus";
+    bool is_owed = row.kind == "customer_debt" || row.kind == "payments" || row.kind == "promotions";
+    return (is_customer && row.balance < Nanos{}) || (is_owed && row.balance > Nanos{});
+}
 
-void add_problem(VerifyReport& report, std::string text) {
+class Books {
+   public:
+    Books(Tx& tx, VerifyReport& report)
+        : tx_(tx),
+          report_(report),
+          chains_(tx, report),
+          usage_(tx, report),
+          accounts_([&tx](const std::int64_t* last, std::vector<std::int64_t>& page) {
+              tx.query(sql_accounts, {last == nullptr ? least : *last, Pages<int>::size},
+                       [&](const Row& row) { page.push_back(row.i64(0)); });
+          }),
+          ledger_([&tx](const LedgerRow* last, std::vector<LedgerRow>& page) {
+              tx.query(
+                  sql_ledger,
+                  {last == nullptr ? least : last->account,
+                   last == nullptr ? std::string_view() : std::string_view(last->kind), Pages<int>::size},
+                  [&](const Row& row) {
+                      page.push_back(
+                          {row.i64(0), row.i64(1), std::string(row.text(2)), Nanos{row.i64(3)}, {}});
+                  });
+          }),
+          ends_([&tx](const ChainRow* last, std::vector<ChainRow>& page) {
+              tx.query(sql_chains, {last == nullptr ? least : last->account, Pages<int>::size},
+                       [&](const Row& row) {
+                           page.push_back(
+                               {row.i64(0), {row.i64(1), ledger::hash_from(row.blob(2))}, Nanos{row.i64(3)}});
+                       });
+          }),
+          lots_([&tx](const LotsRow* last, std::vector<LotsRow>& page) {
+              tx.query(sql_lots, {last == nullptr ? least : last->account, Pages<int>::size},
+                       [&](const Row& row) { page.push_back({row.i64(0), Nanos{row.i64(1)}}); });
+          }) {}
+
+    void verify() {
+        for (std::int64_t account = next(); account != none; account = next()) verify_account(account);
+        tx_.query(sql_own, {}, [&](const Row& row) {
+            LedgerRow own{0, row.i64(0), std::string(row.text(1)), Nanos{row.i64(2)}, {}};
+            verify_row(own);
+        });
+        if (sum_ != Nanos{}) add_problem(report_, "the ledger accounts sum to " + sum_.text() + ", not zero");
+        chains_.finish();
+        usage_.finish();
+    }
+
+   private:
+    std::int64_t next() const {
+        std::int64_t least_account = std::min(chains_.next_account(), usage_.next_account());
+        if (auto row = accounts_.peek()) least_account = std::min(least_account, *row);
+        if (auto row = ledger_.peek()) least_account = std::min(least_account, row->account);
+        if (auto row = ends_.peek()) least_account = std::min(least_account, row->account);
+        if (auto row = lots_.peek()) least_account = std::min(least_account, row->account);
+        return least_account;
+    }
+
+    void verify_account(std::int64_t account) {
+        bool is_known = accounts_.peek() != nullptr && *accounts_.peek() == account;
+        if (is_known) accounts_.pop();
+        LedgerRows rows;
+        for (; ledger_.peek() != nullptr && ledger_.peek()->account == account; ledger_.pop())
+            rows[ledger_.peek()->id] = *ledger_.peek();
+        if (!is_known && !rows.empty())
+            add_problem(report_,
+                        "ledger account belongs to no account: " + std::to_string(rows.begin()->first));
+        std::optional<ChainRow> end;
+        if (ends_.peek() != nullptr && ends_.peek()->account == account) {
+            end = *ends_.peek();
+            ends_.pop();
+        }
+        std::optional<ledger::ChainEnd> chain_end;
+        if (end) chain_end = end->end;
+        std::int64_t sealed = chains_.verify(account, rows, chain_end);
+        Nanos paid, bonus;
+        for (const auto& [id, row] : rows) {
+            verify_row(row);
+            if (row.kind == "customer_credits") paid = row.balance;
+            if (row.kind == "customer_bonus") bonus = row.balance;
+        }
+        Nanos in_lots;
+        if (lots_.peek() != nullptr && lots_.peek()->account == account) {
+            in_lots = lots_.peek()->remaining;
+            lots_.pop();
+        }
+        std::string name = AccountId::from_db(account).text();
+        if (bonus > in_lots) add_problem(report_, "bonus credits are in no lot: " + name);
+        if (end && end->sliced > std::max(Nanos{}, paid) + std::max(Nanos{}, bonus))
+            add_problem(report_, "more is leased to nodes than there is: " + name);
+        usage_.verify(account, is_known, sealed);
+    }
+
+    void verify_row(const LedgerRow& row) {
+        sum_ += row.balance;
+        if (row.kind.starts_with("customer_")) report_.customer_credits += row.balance;
+        if (row.kind.starts_with("revenue")) report_.revenue += row.balance;
+        if (row.balance != row.moved)
+            add_problem(report_,
+                        "ledger account balance differs from its postings: " + std::to_string(row.id) + " (" +
+                            row.balance.text() + ", expected " + row.moved.text() + ")");
+        if (is_impossible(row))
+            add_problem(report_, "balance of " + row.kind + " has the wrong sign: " + std::to_string(row.id));
+    }
+
+    Tx& tx_;
+    VerifyReport& report_;
+    ledger::ChainVerifier chains_;
+    ledger::UsageVerifier usage_;
+    Pages<std::int64_t> accounts_;
+    Pages<LedgerRow> ledger_;
+    Pages<ChainRow> ends_;
+    Pages<LotsRow> lots_;
+    Nanos sum_;
+};
+
+}  // namespace
+
+void ledger::add_problem(VerifyReport& report, std::string text) {
     if (report.problems.size() < problems_max)
         report.problems.push_back(std::move(text));
     else if (report.problems.size() == problems_max)
         report.problems.push_back("and more");
 }
 
-void check_prices(Tx& tx, VerifyReport& report) {
-    std::int64_t account = -1, id = -1, rows = page_size;
-    while (rows == page_size) {
-        rows = 0;
-        tx.query(sql_prices, {account, id, page_size}, [&](const Row& row) {
-            ++rows;
-            account = row.i64(0);
-            id = row.i64(1);
-            Prices prices{Nanos{row.i64(5)}, Nanos{row.i64(6)}, Nanos{row.i64(7)}};
-            Nanos price = charge_of(prices, {row.i64(2), row.i64(3), row.i64(4)});
-            Nanos charge{row.i64(8)}, written_off{row.i64(9)};
-            if (charge > price || written_off != price - charge)
-                add_problem(report, "usage record charge differs from its price: " +
-                                        RequestId::from_db(id).text() + ": " + charge.text() + " + " +
-                                        written_off.text() + " written off, price " + price.text());
-        });
-    }
-}
-
-}  // namespace
-
 VerifyReport verify_books(Tx& tx) {
     VerifyReport report;
     if (tx.engine() == store::Engine::postgres) tx.exec(sql_snapshot);
-    Nanos sum;
-    tx.query(sql_totals, {}, [&](const Row& row) {
-        report.postings = row.i64(0);
-        report.usage_records = row.i64(1);
-        sum = Nanos{row.i64(2)};
-        report.customer_credits = Nanos{row.i64(3)};
-        report.revenue = Nanos{row.i64(4)};
-    });
-    if (sum != Nanos{}) add_problem(report, "the ledger accounts sum to " + sum.text() + ", not zero");
-    for (const Rule& rule : rules) {
-        tx.query(rule.sql, {}, [&](const Row& row) {
-            std::string text = std::string(rule.problem) + ": " + std::to_string(row.i64(0));
-            if (row.i64(1) != row.i64(2))
-                text += " (" + Nanos{row.i64(1)}.text() + ", expected " + Nanos{row.i64(2)}.text() + ")";
-            add_problem(report, std::move(text));
-        });
-    }
-    check_prices(tx, report);
+    Books(tx, report).verify();
     return report;
 }
 

@@ -6,7 +6,8 @@
 
 namespace nebula::billing {
 
-/// Everything that does not add up, from the database alone.
+/// Everything that does not add up, from the database alone. Linear in what is there; memory does not grow
+/// with the number of postings or records.
 VerifyReport verify_books(store::Tx& tx);
 
 }  // namespace nebula::billing
