@@ -52,7 +52,7 @@ test('the platform: created and shown once, listed masked, regenerated under the
 
 test('a key is regenerated with a grace period in which both texts are good', async () => {
   const made = await bearer.data('POST', '/api/v1/keys', { name: 'graceful' });
-  const renewed = await bearer.data('PUT', `/api/v1/keys/${made.id}`, { regenerate: true, grace_seconds: 3600 });
+  const renewed = await bearer.data('PUT', `/api/v1/keys/${made.id}`, { regenerate: true, grace: 3600 });
   assert.deepEqual([await status_of(made.key), await status_of(renewed.key)], [200, 200]);
   // A second renewal ends the first text: two are good at most.
   const third = await bearer.data('PUT', `/api/v1/keys/${made.id}`, { regenerate: true });
