@@ -54,6 +54,11 @@ void Accounts::Impl::forget(const Sha256& hash) {
     unknown_keys.remove(hash);
 }
 
+void Accounts::forget_keys(const std::vector<Sha256>& hashes) {
+    for (const Sha256& hash : hashes) impl_->forget(hash);
+    impl_->count_cached();
+}
+
 Accounts::Accounts(store::Db& db, const Clock& clock, metrics::Registry& metrics, store::Notices* notices)
     : impl_(std::make_unique<Impl>(db, clock, metrics, notices)) {}
 Accounts::~Accounts() = default;

@@ -161,6 +161,8 @@ class Accounts {
                                          const Caller* caller);
     Async<Result<Key>> revoke_key(AccountId account, KeyId id, const Caller* caller);
     Async<Result<Key>> key(AccountId account, KeyId id);
+    /// For whoever ended keys in a transaction of its own: after the commit.
+    void forget_keys(const std::vector<Sha256>& hashes);
     Async<Result<std::vector<Key>>> list_keys(std::optional<AccountId> account);
     /// By id ("key_…"). Effective at once on this node. Not found → not_found; already revoked → the key,
     /// unchanged.

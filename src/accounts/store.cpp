@@ -67,9 +67,6 @@ constexpr Sql key_by_former_hash_sql{"api_keys.by_former_hash",
                                      " WHERE previous_hash = $1 AND previous_until > $2"
                                      " AND revoked_at IS NULL"};
 constexpr Sql key_by_id_sql{"api_keys.by_id", "SELECT " KEY_COLUMNS " FROM api_keys WHERE id = $1"};
-constexpr Sql key_of_account_by_hash_sql{
-    "api_keys.of_account_by_hash",
-    "SELECT " KEY_COLUMNS " FROM api_keys WHERE key_hash = $1 AND account_id = $2 AND revoked_at IS NULL"};
 constexpr Sql key_for_update_sql{
     "api_keys.for_update", "SELECT " KEY_COLUMNS " FROM api_keys WHERE id = $1 AND account_id = $2",
     "SELECT " KEY_COLUMNS " FROM api_keys WHERE id = $1 AND account_id = $2 FOR UPDATE"};
@@ -271,13 +268,6 @@ std::optional<Key> key_by_id(Tx& tx, KeyId id) {
 std::optional<Key> key_for_update(Tx& tx, AccountId account, KeyId id) {
     std::optional<Key> found;
     tx.one(key_for_update_sql, {id.db(), account.db()}, [&](const Row& row) { found = key_from(row); });
-    return found;
-}
-
-std::optional<Key> key_of_account_by_hash(Tx& tx, AccountId account, const Sha256& hash) {
-    std::optional<Key> found;
-    std::string hex = to_hex(hash.bytes);
-    tx.one(key_of_account_by_hash_sql, {hex, account.db()}, [&](const Row& row) { found = key_from(row); });
     return found;
 }
 

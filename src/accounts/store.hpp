@@ -30,7 +30,6 @@ std::optional<Key> valid_key_by_hash(store::Tx& tx, const Sha256& hash, Time now
 std::optional<Key> key_by_id(store::Tx& tx, KeyId id);
 /// Locked for the rest of the transaction.
 std::optional<Key> key_for_update(store::Tx& tx, AccountId account, KeyId id);
-std::optional<Key> key_of_account_by_hash(store::Tx& tx, AccountId account, const Sha256& hash);
 /// Does nothing to a key that is revoked already; else true.
 bool revoke_key(store::Tx& tx, KeyId id, Time at);
 /// Hash of the former text that is still good, if any.

@@ -2,6 +2,7 @@
 // Teams: accounts with several people. Roles, permission groups, invitations by token, transfer, leave,
 // remove. Every change writes its audit row in the same transaction and tells other nodes ("user" notice).
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -44,11 +45,29 @@ struct Invitation {
     Time expires_at;  // 7 days
 };
 
+/// What a key has spent: in all, today, since Monday, this month (UTC).
+struct KeyUsage {
+    Nanos total;
+    Nanos daily;
+    Nanos weekly;
+    Nanos monthly;
+};
+/// Billing answers; app connects it.
+using KeyUsageOf = std::function<Async<Result<KeyUsage>>(AccountId, KeyId)>;
+/// True when the account holds no credits, so that its team may be deleted.
+using HoldsNothing = std::function<Async<Result<bool>>(AccountId)>;
+
+/// Thread-safe; the setters before the routes are served.
 class Teams {
    public:
     Teams(const PeopleSettings& settings, store::Db& db, store::Notices& notices, Accounts& accounts,
           People& people, Mailer& mailer, const Clock& clock, metrics::Registry& metrics);
     ~Teams();
+
+    /// Without it every figure is 0.
+    void set_key_usage(KeyUsageOf usage);
+    /// Without it every team may be deleted by its owner.
+    void set_holds_nothing(HoldsNothing hook);
 
     /// Routes of teams, invitations, API keys (all spellings), SSH keys and the audit log:
     /// platform /api/v1/teams…, /api/v1/keys, /api-keys, /api_keys, /api/v1/ssh-keys,

@@ -1,0 +1,96 @@
+#include "accounts/teams/edge.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "base/text.hpp"
+
+namespace nebula::accounts {
+namespace {
+
+constexpr std::uint32_t bit(Permission permission) { return 1u << static_cast<unsigned>(permission); }
+
+constexpr std::array<PlatformPermission, 14> table = {{
+    {1, "Use Inference", 1, "Inference", bit(Permission::inference_read) | bit(Permission::inference_write)},
+    {2, "Read Storage", 2, "Storage", bit(Permission::storage_read)},
+    {3, "Create Storage", 2, "Storage", bit(Permission::storage_write)},
+    {5, "Update Storage", 2, "Storage", bit(Permission::storage_write)},
+    {6, "Delete Storage", 2, "Storage", bit(Permission::storage_write)},
+    {7, "Read Instance", 3, "Instance", bit(Permission::instance_read)},
+    {8, "Create Instance", 3, "Instance", bit(Permission::instance_write)},
+    {10, "Manage Instance", 3, "Instance", bit(Permission::instance_write)},
+    {11, "Delete Instance", 3, "Instance", bit(Permission::instance_write)},
+    {12, "View Billing", 4, "Billing", bit(Permission::billing_read)},
+    {101, "Manage Billing", 4, "Billing", bit(Permission::billing_write)},
+    {102, "Read Keys", 5, "Keys", bit(Permission::keys_read)},
+    {103, "Manage Keys", 5, "Keys", bit(Permission::keys_write)},
+    {104, "Manage Members", 6, "Team", bit(Permission::team_write)},
+}};
+
+std::unexpected<Error> bad_permission() {
+    return fail(Code::invalid_request, "'permissions' must be a list of known numbers or words",
+                "permissions");
+}
+
+}  // namespace
+
+Async<void> respond_with(http::Exchange& exchange, Answer work) {
+    auto answer = co_await std::move(work);
+    // A client that has left is nobody to tell.
+    if (answer)
+        (void)co_await exchange.respond(std::move(*answer));
+    else
+        (void)co_await exchange.respond_error(std::move(answer.error()));
+}
+
+json::value credits_number(Nanos amount) {
+    if (amount.value % Nanos::per_credit == 0) return amount.value / Nanos::per_credit;
+    return static_cast<double>(amount.value) / static_cast<double>(Nanos::per_credit);
+}
+
+json::value iso_or_null(const std::optional<Time>& time) {
+    if (!time) return nullptr;
+    return json::value(to_iso8601(*time));
+}
+
+std::int64_t unix_seconds(Time time) {
+    return std::chrono::floor<std::chrono::seconds>(time).time_since_epoch().count();
+}
+
+json::array text_list(const std::vector<std::string>& texts) {
+    return json::array(texts.begin(), texts.end());
+}
+
+std::span<const PlatformPermission> platform_permissions() { return table; }
+
+Result<Permissions> permissions_from(const json::value& list) {
+    if (!list.is_array()) return bad_permission();
+    std::uint32_t bits = 0;
+    for (const json::value& item : list.get_array()) {
+        std::optional<int> number;
+        if (item.is_int64()) number = static_cast<int>(std::clamp<std::int64_t>(item.get_int64(), -1, 1000));
+        if (item.is_string()) number = parse_int<int>(std::string_view(item.get_string()));
+        if (number) {
+            auto found = std::ranges::find(table, *number, &PlatformPermission::id);
+            if (found == table.end()) return bad_permission();
+            bits |= found->bits;
+            continue;
+        }
+        if (!item.is_string()) return bad_permission();
+        auto word = Permissions::parse({std::string(item.get_string())});
+        if (!word) return bad_permission();
+        bits |= word->bits();
+    }
+    return Permissions(bits);
+}
+
+json::array permission_numbers(Permissions permissions) {
+    json::array numbers;
+    for (const PlatformPermission& one : table)
+        if ((permissions.bits() & one.bits) == one.bits) numbers.emplace_back(one.id);
+    return numbers;
+}
+
+json::array permission_words(Permissions permissions) { return text_list(permissions.names()); }
+
+}  // namespace nebula::accounts
