@@ -133,8 +133,9 @@ class People {
     /// Console API below /console/api/ (auth/…, me, sessions, totp, oidc) and the platform's login.
     void register_routes(http::Router& router, Guard& guard);
 
-   private:
     struct Impl;
+
+   private:
     std::unique_ptr<Impl> impl_;
 };
 
