@@ -1,6 +1,7 @@
 #include "ratelimit/bucket.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 namespace nebula::ratelimit {
@@ -48,6 +49,31 @@ std::int64_t Window::ms_until_at_most(std::int64_t wanted, std::int64_t now_ms) 
         if (left <= wanted) return (s + seconds) * 1000 - now_ms;
     }
     return seconds * 1000;
+}
+
+namespace {
+
+constexpr double half_life_seconds = 8;
+// Turns the sum of decaying amounts into the amount of a whole window at the same pace.
+constexpr double per_window = static_cast<double>(Window::seconds) * 0.6931471805599453 / half_life_seconds;
+
+double decayed(double value, std::int64_t seconds) {
+    return seconds <= 0 ? value : value * std::exp2(-static_cast<double>(seconds) / half_life_seconds);
+}
+
+}  // namespace
+
+void Share::ask(std::int64_t amount, std::int64_t second) {
+    if (second > demand_second_) {
+        demand_ = decayed(demand_, second - demand_second_);
+        demand_second_ = second;
+    }
+    demand_ += static_cast<double>(amount) * per_window;
+}
+
+std::int64_t Share::demand(std::int64_t second) const {
+    double now = decayed(demand_, second - demand_second_);
+    return now >= static_cast<double>(limit) ? limit : std::llround(now);
 }
 
 }  // namespace nebula::ratelimit

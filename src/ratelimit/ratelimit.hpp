@@ -1,8 +1,12 @@
 #pragma once
-// Requests and tokens per minute, per subject (key, account, model of an account, IP). In memory: a restart
-// forgives at most one window. Exact over a sliding minute: a use counts through its own second and the 60
-// that follow, so no minute whatever ever sees more than the limit, and a client that pushes gets at least
-// 60/61 of it.
+// Requests, tokens and images per minute, and requests per day, per subject (key, account, model of an
+// account, IP). Minutes are in memory: a restart forgives at most one window. Exact over a sliding minute: a
+// use counts through its own second and the 60 that follow, so no minute whatever ever sees more than the
+// limit, and a client that pushes gets at least 60/61 of it. Days are in the database, when there is one.
+//
+// Several nodes on one PostgreSQL lease shares of the limits of keys, accounts and models (see README.md).
+// Limits of IP addresses are divided evenly by the number of live nodes: a flood of addresses must not become
+// a flood of transactions.
 
 #include <cstdint>
 #include <memory>
@@ -60,11 +64,12 @@ struct Use {
 struct Standing {
     bool admitted = true;
     bool taken = true;  // use was counted; false when refused, also in shadow mode: then never correct() it
-    const char* scope = "";  // kind that refused: "key", "account", "model", "ip"
+    const char* scope = "";  // kind that refused: "key", "account", "model", "ip", "credits_ip"
     bool tokens = false;     // refused by tokens rather than requests
     const char* unit = "";   // what refused: "requests", "tokens", "images", "requests per day"
-    /// Not decided: this node has no share of some limit left, or has not loaded the day's count. Await
-    /// acquire() with the same checks, then take() again (at most twice; then it is refused for good).
+    /// Not decided (`admitted` and `taken` are false): this node has no share of some limit left, or has not
+    /// loaded the day's count. Await acquire() with the same checks, then take() again (at most twice; then
+    /// it is refused for good). Never for IP addresses.
     bool needs_share = false;
     std::int64_t limit_requests = -1, remaining_requests = -1, reset_requests_ms = 0;
     std::int64_t limit_tokens = -1, remaining_tokens = -1, reset_tokens_ms = 0;
@@ -86,11 +91,17 @@ class RateLimiter {
    public:
     /// `db`: keeps daily counts (without it they live in memory). `node`, when shared: limits are divided
     /// into shares that nodes lease by demand, so that all nodes together never admit more than the limit.
+    /// All must outlive stop(). Create it before notices->start() and right after Node::start().
     RateLimiter(const LimitSettings& settings, const Clock& clock, metrics::Registry& metrics,
                 std::size_t buckets_max = 1'000'000, store::Db* db = nullptr, store::Node* node = nullptr,
                 store::Notices* notices = nullptr);
     ~RateLimiter();
-    void stop();  // writes daily counts back, returns shares; before the database closes
+    /// Writes daily counts back, returns shares; before the database closes and the node gives its lease
+    /// back.
+    void stop();
+    /// What its thread does every second when the node is shared (giving shares back), now and on the calling
+    /// thread. For tests with a FakeClock.
+    void tick();
 
     /// Takes one request and `tokens` from every subject, or from none when any refuses. A request whose
     /// tokens alone exceed a subject's whole limit is refused. At most 8 checks; those without limits cost

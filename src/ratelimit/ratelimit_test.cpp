@@ -144,6 +144,52 @@ TEST_F(RateLimit, CorrectionAtItsOwnSecondDoesNotFreeLaterUse) {
     EXPECT_EQ(take(check, 0).remaining_tokens, 60);
 }
 
+// Image models are limited by pictures, not by calls.
+TEST_F(RateLimit, CountsImagesOnTheirOwn) {
+    Check check{{Kind::key, 7}, {.rpm = 100, .ipm = 10}};
+    Standing first = limiter.take(&check, 1, Use{.images = 8});
+    EXPECT_TRUE(first.admitted);
+    EXPECT_EQ(first.limit_images, 10);
+    EXPECT_EQ(first.remaining_images, 2);
+    Standing refused = limiter.take(&check, 1, Use{.images = 3});
+    EXPECT_FALSE(refused.admitted);
+    EXPECT_STREQ(refused.unit, "images");
+    EXPECT_FALSE(refused.tokens);
+    EXPECT_EQ(refused.retry_after_ms, 61'000);
+    EXPECT_TRUE(limiter.take(&check, 1, Use{.images = 2}).admitted);
+    EXPECT_EQ(limiter.take(&check, 1, Use{.images = 11}).retry_after_ms, 0) << "never fits";
+    EXPECT_TRUE(text_has("nebula_ratelimit_refused_total{scope=\"key\",by=\"images\"} 2"));
+}
+
+// A day is the UTC day, whenever it was begun, and outlives the minute after which idle buckets go.
+TEST_F(RateLimit, CountsRequestsOfAUtcDay) {
+    Check check{{Kind::account, 7}, {.rpm = 0, .rpd = 3}};
+    clock.advance(12h);
+    EXPECT_EQ(take(check).remaining_day, 2);
+    clock.advance(6h);
+    for (std::uint64_t other = 100; other < 2'000; ++other) take(key(1, 0, other));  // sweeps idle buckets
+    EXPECT_TRUE(take(check).admitted);
+    EXPECT_EQ(take(check).limit_day, 3);
+    Standing refused = take(check);
+    EXPECT_FALSE(refused.admitted);
+    EXPECT_FALSE(refused.needs_share);
+    EXPECT_STREQ(refused.scope, "account");
+    EXPECT_STREQ(refused.unit, "requests per day");
+    EXPECT_EQ(refused.retry_after_ms, 6 * 3'600'000);
+    EXPECT_EQ(refused.reset_day_ms, 6 * 3'600'000);
+    EXPECT_TRUE(text_has("nebula_ratelimit_refused_total{scope=\"account\",by=\"day\"} 1"));
+    clock.advance(6h);
+    EXPECT_EQ(take(check).remaining_day, 2);
+}
+
+// The settings file must reach every limit, or a limit would silently not be there.
+TEST(RateLimitSettings, DescribesTheDailyAndTheCreditLimits) {
+    LimitSettings settings;
+    std::string text = settings::explain([&](settings::Visitor& v) { settings.describe(v); });
+    EXPECT_NE(text.find("account_rpd"), std::string::npos);
+    EXPECT_NE(text.find("credits_ip_rpm = 60"), std::string::npos) << text;
+}
+
 // Sequential ids, IPs in one IPv6 network, and text forms of one address.
 TEST(RateLimitHash, NormalisesAddresses) {
     EXPECT_EQ(hash_ip("10.0.0.1"), hash_ip("::ffff:10.0.0.1"));

@@ -84,7 +84,7 @@ void Shard::sweep(std::size_t count, std::int64_t now_second) {
     for (std::size_t n = 0; n < count && !buckets_.empty(); ++n) {
         hand_ = (hand_ + 1) % buckets_.size();
         const Bucket* bucket = buckets_[hand_].get();
-        if (bucket == nullptr || now_second - bucket->second < Window::seconds) continue;
+        if (bucket == nullptr || !bucket->is_idle(now_second)) continue;
         erase(slot_of(bucket->subject, hash_subject(bucket->subject)));
     }
 }

@@ -1,6 +1,7 @@
 #pragma once
 // One shard of subjects: a lock, a hash table and its buckets.
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -31,6 +32,12 @@ class alignas(64) Shard {
     /// stay valid.
     Bucket* find_or_add(Subject subject, std::uint64_t hash, std::int64_t now_second);
     std::size_t size() const { return used_; }
+    /// As they stand: not advanced.
+    template <class F>
+    void each(F visit) {
+        for (const auto& bucket : buckets_)
+            if (bucket) visit(*bucket);
+    }
 
    private:
     struct Slot {
@@ -51,6 +58,29 @@ class alignas(64) Shard {
     std::vector<Slot> slots_;
     std::vector<std::unique_ptr<Bucket>> buckets_;
     std::vector<std::uint32_t> free_;
+};
+
+/// All shards.
+struct Table {
+    static constexpr std::size_t shard_count = 64;
+    std::array<Shard, shard_count> shards;
+
+    Shard& shard_of(std::uint64_t hash) { return shards[hash % shard_count]; }
+    /// Calls `work(Bucket&)` under the lock of its shard when the subject has a bucket.
+    template <class F>
+    void with(Subject subject, std::int64_t now_second, F work) {
+        std::uint64_t hash = hash_subject(subject);
+        Shard& shard = shard_of(hash);
+        std::lock_guard lock(shard.mutex);
+        if (Bucket* bucket = shard.find(subject, hash, now_second)) work(*bucket);
+    }
+    template <class F>
+    void each(F visit) {
+        for (Shard& shard : shards) {
+            std::lock_guard lock(shard.mutex);
+            shard.each(visit);
+        }
+    }
 };
 
 }  // namespace nebula::ratelimit
