@@ -74,10 +74,13 @@ Async<Result<User>> People::Impl::sign_up(std::string email, Secret password, st
     auto enter = [this, wanted, token, ip](Tx& tx) -> Result<SignedUp> {
         Time now = clock.now();
         SignedUp done;
-        bool is_invited = false;
+        // The operator's invitation vouches for the address. The token of a team's is seen by whoever invites,
+        // so it lets somebody sign up but proves nothing.
+        bool is_vouched = false, is_invited = false;
         if (!wanted.invitation.empty()) {
             auto invited = people_sql::use_token(tx, wanted.invitation, "invite", now);
-            is_invited = (invited && invited->email == wanted.email) ||
+            is_vouched = invited && invited->email == wanted.email;
+            is_invited = is_vouched ||
                          people_sql::has_team_invitation(tx, wanted.invitation, wanted.email, now);
             if (invited && invited->email != wanted.email) return not_invited();
         }
@@ -85,14 +88,14 @@ Async<Result<User>> People::Impl::sign_up(std::string email, Secret password, st
         done.may_mail = people_sql::tokens_since(tx, wanted.email, "verify", now - std::chrono::hours(1)) <
                         mails_per_hour;
         auto known = people_sql::person_by_email(tx, wanted.email, true);
-        bool becomes_active = is_invited || !settings.verify_email;
+        bool becomes_active = is_vouched || !settings.verify_email;
         people_sql::Token stored = token;
         if (!known) {
             Person& person = done.person;
             person.user = {UserId::next(clock), wanted.email,  Role::customer, now,
                            wanted.name,         becomes_active};
             person.password_hash = wanted.password_hash;
-            if (is_invited) person.verified_at = now;
+            if (is_vouched) person.verified_at = now;
             person.activation_pending = true;
             done.is_new = true;
             done.is_active_now = becomes_active;
@@ -106,7 +109,7 @@ Async<Result<User>> People::Impl::sign_up(std::string email, Secret password, st
         } else {
             done.person = *known;
             bool is_waiting = !known->verified_at && !known->user.is_active && !known->is_disabled;
-            if (is_waiting && is_invited) {
+            if (is_waiting && is_vouched) {
                 // The invitation was mailed to the address, so this is its owner, whoever came first.
                 people_sql::set_password(tx, known->user.id, wanted.password_hash, now);
                 people_sql::set_verified(tx, known->user.id, now);
