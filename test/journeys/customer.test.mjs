@@ -125,7 +125,7 @@ for (const engine of engines) {
       assert.equal((await stranger.browser.get(`/api/v1/users/invoice-download/${invoices[0].id}`)).status, 404);
 
       // A signed receipt for each request, checked without the program, and with it.
-      const published = (await get('/v1/receipts/key', new Browser(s.server.url))).json().public_key;
+      const published = (await get('/.well-known/nebula-receipt-key', new Browser(s.server.url))).json().public_key;
       let receipted = 0n;
       for (const request of requests) {
         const { text: receipt_text } = await get(`/v1/receipts/${request}`, by_key);

@@ -25,10 +25,12 @@ const open_routes = [
   'GET /console/api/plans', // the price list
   'GET /console/api/packages',
   'POST /api/v1/login', // how credentials are got
-  'GET /v1/receipts/key', // a public key is for everybody
+  'GET /.well-known/nebula-receipt-key', // a public key is for everybody
   'POST /api/v1/payment/webhook', // signed by the payment provider
   /^(GET|POST) \/console\/api\/auth\//, // signing up and in, resetting, verifying
   /^GET \/console\/api\/oidc\//, // the way to the identity provider and back
+  'GET /api/v1/teams/invitations/{token}', // who was invited may look before signing up: the token is the credential
+  'GET /console/api/teams/invitations/{token}',
 ];
 
 let s;
@@ -55,7 +57,7 @@ before(async () => {
   await join_team(owner.browser, team, member, { permissions: ['inference:read', 'inference:write', 'billing:read'] });
   await join_team(owner.browser, team, bare, { permissions: [] });
   const permissions_in_team = async (person) =>
-    (await person.browser.data('GET', '/api/v1/teams')).find((t) => t.id === team.id).permissions.map((p) => p.name ?? p);
+    (await person.browser.data('GET', '/api/v1/teams')).find((t) => t.id === team.id).scopes;
   const key = async (options) => new Browser(s.server.url).with_bearer((await s.server.key(team.id, options)).key);
 
   roles = {
