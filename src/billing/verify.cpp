@@ -179,11 +179,15 @@ void ledger::add_problem(VerifyReport& report, std::string text) {
         report.problems.push_back("and more");
 }
 
-VerifyReport verify_books(Tx& tx) {
+VerifyReport verify_books_here(Tx& tx) {
     VerifyReport report;
-    if (tx.engine() == store::Engine::postgres) tx.exec(sql_snapshot);
     Books(tx, report).verify();
     return report;
+}
+
+VerifyReport verify_books(Tx& tx) {
+    if (tx.engine() == store::Engine::postgres) tx.exec(sql_snapshot);
+    return verify_books_here(tx);
 }
 
 Result<VerifyReport> Billing::verify(store::Db& db) {

@@ -258,7 +258,8 @@ Result<Moved> give(Tx& tx, Funds& funds, const Movement& movement, PostingId id,
     const char* from = other_side(movement);
     poster.add(from, is_bonus ? "customer_bonus" : "customer_credits", rest);
     poster.add(from, "customer_debt", to_debt);
-    if (movement.kind == MovementKind::payment) poster.add(from, "tax", movement.tax);
+    // check() lets only payments and won disputes have tax here.
+    poster.add(from, "tax", movement.tax);
     poster.write(movement_name(movement.kind));
     (is_bonus ? funds.bonus : funds.paid) += rest;
     funds.debt -= to_debt;
@@ -305,7 +306,7 @@ Result<void> check(const Movement& movement) {
     if (movement.amount > movement_max || movement.amount < Nanos{-movement_max.value})
         return bad("the amount must be at most 1000000000 credits", "amount");
     bool has_tax = movement.kind == MovementKind::payment || movement.kind == MovementKind::refund ||
-                   movement.kind == MovementKind::dispute;
+                   movement.kind == MovementKind::dispute || movement.kind == MovementKind::dispute_won;
     if (movement.tax < Nanos{} || movement.tax > movement_max || (movement.tax > Nanos{} && !has_tax))
         return bad("the tax must be at most 1000000000 credits, of a payment or refund only", "tax");
     if (movement.key.empty() && movement.kind != MovementKind::grant)

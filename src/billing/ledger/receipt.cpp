@@ -372,6 +372,8 @@ std::vector<std::string> check_receipt(std::string_view text) {
     bool is_charged = posting != nullptr && posting->is_string();
     if (is_charged != (settled.charge > Nanos{}))
         problems.push_back("a posting is named where nothing was charged, or none where something was");
+    if (seq == nullptr) problems.push_back("the member posting_seq is missing");
+    // Null: from before postings were chained.
     if (is_charged && seq != nullptr && !seq->is_null())
         check_posting(object, problems, record.account, digest);
     return problems;
