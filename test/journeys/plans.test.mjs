@@ -77,9 +77,8 @@ describe('plans', () => {
       assert.equal((await ask(customer)).status, 200);
       assert.equal(before - (await balance(customer)), expected);
     }
-    const seen = await customer.browser.data('GET', subscription);
-    assert.equal(seen.plan?.id ?? seen.plan, 'soft');
-    assert.match(JSON.stringify(seen), /"(used_output|output_used|output)":25/);
+    const { plan: taken, quota } = await customer.browser.data('GET', subscription);
+    assert.deepEqual([taken.id, quota.output, quota.used_output, quota.used_input], ['soft', 25, 25, 28]);
     await s.server.verify_ledger();
   });
 
@@ -131,8 +130,10 @@ describe('plans', () => {
     const before = await balance(customer);
     assert_status(await subscribe(customer, 'soft'), 200);
     assert.equal(await balance(customer), before, 'nothing is paid yet');
-    assert.match(JSON.stringify(await customer.browser.data('GET', subscription)), /"large".*"soft"|"soft".*"large"/);
+    const ordered = await customer.browser.data('GET', subscription);
+    assert.deepEqual([ordered.plan.id, ordered.next_plan], ['large', 'soft']);
     assert_status(await customer.browser.delete(subscription), 200);
+    assert.equal((await customer.browser.data('GET', subscription)).cancel_at_period_end, true);
     assert.equal((await ask(customer, { model: 'vision' })).status, 200, 'paid is paid');
   });
 
@@ -243,5 +244,71 @@ describe('cards', () => {
     assert.equal(await balance(customer), 0n);
     for (const event of paid.events) await s.stripe.deliver(event);
     assert.equal(await balance(customer), nanos('5'));
+  });
+});
+
+describe('tiers and welcome', () => {
+  const limits_of = async (t, key) => {
+    const { headers } = await t.server.chat({ key, body: { max_tokens: 5 } });
+    return ['requests', 'tokens', 'requests-day'].map((unit) => headers[`x-ratelimit-limit-${unit}`]);
+  };
+
+  test('who has paid more may ask more: the table of the platform, in the headers', async () => {
+    const t = await paying_stage({ sections: { commerce: { tier_preset: 'platform' } } });
+    try {
+      const customer = await t.customer('tiers@example.com');
+      await t.server.cli_json('credits', 'grant', customer.account, '1');
+      const { key } = await t.server.key(customer.account);
+      assert.deepEqual(await limits_of(t, key), ['60', '60000', '200']);
+      await t.add_card(customer.browser);
+      await eventually('Engineer 2', async () => (await limits_of(t, key))[0] === '300');
+      assert.deepEqual(await limits_of(t, key), ['300', '150000', '1000']);
+      await t.buy(customer.browser, 10);
+      await eventually('Engineer 3', async () => (await limits_of(t, key))[0] === '600');
+      // The key's own limit is tighter, so it counts.
+      const tight = await t.server.key(customer.account, { rpm: 7 });
+      assert.equal((await limits_of(t, tight.key))[0], '7');
+    } finally {
+      await t.close();
+    }
+  });
+
+  test('a daily limit ends at midnight UTC and says so', async () => {
+    const t = await paying_stage();
+    try {
+      const account = await t.server.account('daily', { credit: '1' });
+      const { key } = await t.server.key(account.id, { rpd: 2 });
+      for (let i = 0; i < 2; i += 1) assert.equal((await t.server.chat({ key })).status, 200);
+      const refused = await t.server.chat({ key });
+      assert.equal(refused.status, 429, refused.text);
+      assert.match(refused.text, /per day/);
+      const now = new Date();
+      const midnight = Date.UTC(now.getUTCFullYear(), now.getUTCMonth(), now.getUTCDate() + 1);
+      const wait = Number(refused.headers['retry-after']) * 1000;
+      assert.ok(wait > 0 && wait <= Math.max(midnight - now.getTime() + 2000, 3600000), `${wait}`);
+      await t.server.stop();
+      await t.server.launch();
+      assert.equal((await t.server.chat({ key })).status, 429, 'a restart forgives nothing');
+    } finally {
+      await t.close();
+    }
+  });
+
+  test('a new person gets the gift and the plan of the house, once', async () => {
+    const t = await paying_stage({ people: { sign_up_credits: '5', default_plan: 'free' } });
+    try {
+      const customer = await t.customer('welcome@example.com');
+      await eventually('the gift is there', async () => (await t.server.settled(customer.account)) === nanos('5'));
+      assert.equal((await customer.browser.data('GET', subscription)).plan.id, 'free');
+      const again = await t.customer('welcome@example.com').catch(() => null);
+      assert.equal(again, null, 'nobody signs up twice');
+      assert.equal(await t.server.settled(customer.account), nanos('5'));
+      // The free quota pays.
+      const { key } = await t.server.key(customer.account);
+      assert.equal((await t.server.chat({ key })).status, 200);
+      assert.equal(await t.server.settled(customer.account), nanos('5'));
+    } finally {
+      await t.close();
+    }
   });
 });
