@@ -12,163 +12,220 @@ namespace {
 
 constexpr AccountId account{42};
 
-struct State : testing::Test {
+struct PurseTest : testing::Test {
     metrics::Registry metrics;
     Shared shared;
-    std::unique_ptr<AccountState> state;
+    std::unique_ptr<Purse> purse;
 
-    State() {
+    PurseTest() {
         shared.holds_taken = &metrics.counter("taken", "");
         shared.holds_ended = &metrics.counter("ended", "");
-        state = std::make_unique<AccountState>(account, shared);
+        purse = std::make_unique<Purse>(PurseId{PurseKind::credits, account.db(), 0}, shared);
     }
-    static HoldRequest want(std::int64_t worst_case, std::int64_t least) {
-        return {account, Nanos{worst_case}, Nanos{least}};
-    }
-    void give(std::int64_t amount) { state->give_back(Nanos{amount}); }
-    std::int64_t available() const { return state->balance().available.value; }
-    std::int64_t held() const { return state->balance().held.value; }
-    std::unique_ptr<Waiter> waiter(std::int64_t worst_case, std::int64_t least) {
-        return std::make_unique<Waiter>(*state, want(worst_case, least));
+    std::unique_ptr<PurseWaiter> waiter(std::int64_t most, std::int64_t least) {
+        return std::make_unique<PurseWaiter>(*purse, most, least);
     }
 };
 
 // What a waiter got, once it is decided: an amount, or the code it was refused with.
-std::string outcome(Waiter& waiter) {
+std::string outcome(PurseWaiter& waiter) {
     if (!waiter.done.await_ready()) return "waits";
     auto answer = waiter.done.await_resume();
-    return answer ? std::to_string(answer->value) : code_name(answer.error().code);
+    return answer ? std::to_string(*answer) : code_name(answer.error().code);
 }
 
 // The sum of what can be spent and what is held is the customer's money: holds only move it.
-TEST_F(State, HoldsMoveMoneyAndReleasesMoveItBack) {
-    give(100);
-    EXPECT_TRUE(state->try_take(want(60, 10)));
-    EXPECT_EQ(available(), 40);
-    EXPECT_EQ(held(), 60);
-    EXPECT_FALSE(state->try_take(want(60, 10)));
-    state->release(Nanos{60});
-    EXPECT_EQ(available(), 100);
-    EXPECT_EQ(held(), 0);
+TEST_F(PurseTest, HoldsMoveMoneyAndReleasesMoveItBack) {
+    purse->give_back(100);
+    EXPECT_TRUE(purse->try_take(60));
+    EXPECT_EQ(purse->available(), 40);
+    EXPECT_EQ(purse->held(), 60);
+    EXPECT_FALSE(purse->try_take(60));
+    purse->release(60);
+    EXPECT_EQ(purse->available(), 100);
+    EXPECT_EQ(purse->held(), 0);
+    EXPECT_EQ(shared.holds(), 0);
 }
 
 // A charge above the hold is taken from what is there, and never from what is not.
-TEST_F(State, ChargesAboveTheHoldTakeTheRestAndWriteOffTheRemainder) {
-    give(100);
-    ASSERT_TRUE(state->try_take(want(30, 1)));
-    Settled below = state->settle(Nanos{30}, Nanos{10});
-    EXPECT_EQ(below.charge.value, 10);
-    EXPECT_EQ(below.written_off.value, 0);
-    EXPECT_EQ(available(), 90);
-    ASSERT_TRUE(state->try_take(want(30, 1)));
-    Settled above = state->settle(Nanos{30}, Nanos{50});
-    EXPECT_EQ(above.charge.value, 50);
-    EXPECT_EQ(available(), 40);
-    ASSERT_TRUE(state->try_take(want(30, 1)));
-    Settled beyond = state->settle(Nanos{30}, Nanos{45});
-    EXPECT_EQ(beyond.charge.value, 40);
-    EXPECT_EQ(beyond.written_off.value, 5);
-    EXPECT_EQ(available(), 0);
-    EXPECT_EQ(held(), 0);
+TEST_F(PurseTest, ChargesAboveTheHoldTakeTheRestAndNoMore) {
+    purse->give_back(100);
+    ASSERT_TRUE(purse->try_take(30));
+    EXPECT_EQ(purse->settle(30, 10), 10);
+    EXPECT_EQ(purse->available(), 90);
+    ASSERT_TRUE(purse->try_take(30));
+    EXPECT_EQ(purse->settle(30, 50), 50);
+    EXPECT_EQ(purse->available(), 40);
+    ASSERT_TRUE(purse->try_take(30));
+    EXPECT_EQ(purse->settle(30, 45), 40);
+    EXPECT_EQ(purse->available(), 0);
+    EXPECT_EQ(purse->held(), 0);
+}
+
+// A refund may take what was spent already: nothing new is held then, but what was promised is kept.
+TEST_F(PurseTest, DebtStopsNewHoldsAndKeepsPromises) {
+    purse->give_back(100);
+    ASSERT_TRUE(purse->try_take(60));
+    std::int64_t aside = purse->take_up_to(80, true);
+    EXPECT_EQ(aside, 40);
+    purse->replace(aside, -80);
+    EXPECT_EQ(purse->available(), -40);
+    EXPECT_FALSE(purse->try_take(1));
+    EXPECT_TRUE(purse->try_take(0)) << "what is free costs nothing";
+    EXPECT_EQ(purse->settle(60, 100), 60);
+    auto late = waiter(1, 1);
+    EXPECT_TRUE(purse->take_or_wait(*late, 10));
+    EXPECT_EQ(late->answer.error().code, Code::payment_required);
+    purse->give_back(41);
+    EXPECT_TRUE(purse->try_take(1));
 }
 
 // With nothing outstanding nobody can free money: whoever is short gets what is there, or an answer at once.
-TEST_F(State, WithNothingOutstandingTheRestOfTheBalanceIsHeldOrRefused) {
-    give(50);
+TEST_F(PurseTest, WithNothingOutstandingTheRestIsHeldOrRefused) {
+    purse->give_back(50);
     auto enough = waiter(80, 50);
-    EXPECT_TRUE(state->take_or_wait(*enough, 10));
+    EXPECT_TRUE(purse->take_or_wait(*enough, 10));
     ASSERT_TRUE(enough->answer.has_value());
-    EXPECT_EQ(enough->answer->value, 50);
-    state->release(Nanos{50});
+    EXPECT_EQ(*enough->answer, 50);
+    purse->release(50);
     auto short_by_one = waiter(80, 51);
-    EXPECT_TRUE(state->take_or_wait(*short_by_one, 10));
+    EXPECT_TRUE(purse->take_or_wait(*short_by_one, 10));
     EXPECT_EQ(short_by_one->answer.error().code, Code::payment_required);
-    EXPECT_EQ(available(), 50);
+    EXPECT_EQ(purse->available(), 50);
 }
 
 // First come, first served: a small request must not overtake a large one that waits, or the large one
 // starves.
-TEST_F(State, WaitersAreServedInOrderAndNobodyOvertakes) {
-    give(100);
-    ASSERT_TRUE(state->try_take(want(90, 1)));
+TEST_F(PurseTest, WaitersAreServedInOrderAndNobodyOvertakes) {
+    purse->give_back(100);
+    ASSERT_TRUE(purse->try_take(90));
     auto first = waiter(50, 50), second = waiter(5, 5), third = waiter(60, 60);
-    EXPECT_FALSE(state->take_or_wait(*first, 10));
-    EXPECT_FALSE(state->take_or_wait(*second, 10));
-    EXPECT_FALSE(state->take_or_wait(*third, 10));
-    EXPECT_FALSE(state->try_take(want(1, 1))) << "10 are available, but others wait";
+    EXPECT_FALSE(purse->take_or_wait(*first, 10));
+    EXPECT_FALSE(purse->take_or_wait(*second, 10));
+    EXPECT_FALSE(purse->take_or_wait(*third, 10));
+    EXPECT_FALSE(purse->try_take(1)) << "10 are available, but others wait";
+    EXPECT_EQ(purse->take_up_to(1, false), 0);
     EXPECT_EQ(shared.waiters.load(), 3);
 
-    state->settle(Nanos{90}, Nanos{20});  // 80 are free now
+    purse->settle(90, 20);  // 80 are free now
     EXPECT_EQ(outcome(*first), "50");
     EXPECT_EQ(outcome(*second), "5");
     EXPECT_EQ(outcome(*third), "waits");
-    state->settle(Nanos{50}, Nanos{50});
+    purse->settle(50, 50);
     EXPECT_EQ(outcome(*third), "waits") << "5 are still held by the second";
-    state->settle(Nanos{5}, Nanos{5});
+    purse->settle(5, 5);
     EXPECT_EQ(outcome(*third), "payment_required") << "25 are left and nothing is outstanding";
     EXPECT_EQ(shared.waiters.load(), 0);
-    EXPECT_EQ(available(), 25);
+    EXPECT_EQ(purse->available(), 25);
 }
 
 // A grant reaches those who wait for money as a settlement does.
-TEST_F(State, NewMoneyWakesWaiters) {
-    give(10);
-    ASSERT_TRUE(state->try_take(want(10, 1)));
+TEST_F(PurseTest, NewMoneyWakesWaiters) {
+    purse->give_back(10);
+    ASSERT_TRUE(purse->try_take(10));
     auto one = waiter(30, 30);
-    EXPECT_FALSE(state->take_or_wait(*one, 10));
-    give(30);
+    EXPECT_FALSE(purse->take_or_wait(*one, 10));
+    purse->give_back(30);
     EXPECT_EQ(outcome(*one), "30");
 }
 
 // Running out of time is not running out of money: what is there is enough when it covers the least.
-TEST_F(State, ExpiredWaitersTakeWhatIsThereOrAreRefusedAndLetTheNextOnePass) {
-    give(100);
-    ASSERT_TRUE(state->try_take(want(60, 1)));
+TEST_F(PurseTest, ExpiredWaitersTakeWhatIsThereOrAreRefusedAndLetTheNextOnePass) {
+    purse->give_back(100);
+    ASSERT_TRUE(purse->try_take(60));
     auto content = waiter(90, 30), poor = waiter(90, 50), next = waiter(10, 10);
-    EXPECT_FALSE(state->take_or_wait(*poor, 10));
-    EXPECT_FALSE(state->take_or_wait(*content, 10));
-    EXPECT_FALSE(state->take_or_wait(*next, 10));
-    state->expire(*poor);
+    EXPECT_FALSE(purse->take_or_wait(*poor, 10));
+    EXPECT_FALSE(purse->take_or_wait(*content, 10));
+    EXPECT_FALSE(purse->take_or_wait(*next, 10));
+    purse->expire(*poor);
     EXPECT_EQ(outcome(*poor), "payment_required");
     EXPECT_EQ(outcome(*next), "waits");
-    state->expire(*content);
+    purse->expire(*content);
     EXPECT_EQ(outcome(*content), "40");
-    state->expire(*content);  // a timer that fires late changes nothing
-    state->settle(Nanos{60}, Nanos{50});
+    purse->expire(*content);  // a timer that fires late changes nothing
+    purse->settle(60, 50);
     EXPECT_EQ(outcome(*next), "10");
-    EXPECT_EQ(held(), 50);
+    EXPECT_EQ(purse->held(), 50);
 }
 
 // The number of waiters is bounded for the whole process, and a full line answers at once.
-TEST_F(State, RefusesMoreWaitersThanAllowed) {
-    give(10);
-    ASSERT_TRUE(state->try_take(want(10, 1)));
+TEST_F(PurseTest, RefusesMoreWaitersThanAllowed) {
+    purse->give_back(10);
+    ASSERT_TRUE(purse->try_take(10));
     auto one = waiter(5, 5), two = waiter(5, 5);
-    EXPECT_FALSE(state->take_or_wait(*one, 1));
-    EXPECT_TRUE(state->take_or_wait(*two, 1));
+    EXPECT_FALSE(purse->take_or_wait(*one, 1));
+    EXPECT_TRUE(purse->take_or_wait(*two, 1));
     EXPECT_EQ(two->answer.error().code, Code::overloaded);
     EXPECT_GT(two->answer.error().retry_after_ms, 0);
-    state->fail_waiters({Code::cancelled, "the server is stopping"});
+    purse->fail_waiters({Code::cancelled, "the server is stopping"});
     EXPECT_EQ(outcome(*one), "cancelled");
     EXPECT_EQ(shared.waiters.load(), 0);
 }
 
+// A budget that is changed while it is used: what was used and held stays so.
+TEST_F(PurseTest, ALimitMovesByItsDifferenceAndOldOnesAreIgnored) {
+    Purse budget({PurseKind::key_day, 7, 0}, shared);
+    budget.set_limit(100, 1);
+    ASSERT_TRUE(budget.try_take(80));
+    EXPECT_EQ(budget.settle(80, 30), 30);
+    budget.set_limit(20, 3);
+    EXPECT_EQ(budget.available(), -10);
+    budget.set_limit(100, 2);
+    EXPECT_EQ(budget.limit(), 20) << "what was read before the change";
+    PurseWaiter one{budget, 5, 5};
+    EXPECT_TRUE(budget.take_or_wait(one, 10));
+    EXPECT_EQ(one.answer.error().param, "key");
+    EXPECT_NE(one.answer.error().message.find("daily budget"), std::string::npos);
+    budget.set_limit(40, 4);
+    EXPECT_TRUE(budget.try_take(10));
+}
+
+struct Counting final : Refiller {
+    void attend(Purse&) override { ++asked; }
+    int asked = 0;
+};
+
+// On a node of several an empty slice says nothing: only who looked at the pool and the others may refuse.
+TEST_F(PurseTest, ASliceRefusesOnlyWhenNothingIsLeftElsewhere) {
+    Counting refiller;
+    shared.refiller = &refiller;
+    purse->give_back(10);
+    auto one = waiter(30, 20), two = waiter(5, 5);
+    EXPECT_FALSE(purse->take_or_wait(*one, 10));
+    EXPECT_EQ(refiller.asked, 1);
+    auto view = purse->begin(false);
+    EXPECT_EQ(view.parked, 10);
+    EXPECT_EQ(view.head_most, 30);
+    EXPECT_EQ(purse->available(), 10);
+    EXPECT_FALSE(purse->take_or_wait(*two, 10));
+    purse->end(view.parked, -10, false);
+    EXPECT_EQ(outcome(*one), "waits") << "others have some";
+    view = purse->begin(false);
+    purse->end(view.parked, 25, true);
+    EXPECT_EQ(outcome(*one), "25");
+    EXPECT_EQ(outcome(*two), "waits");
+    purse->settle(25, 25);
+    view = purse->begin(false);
+    purse->end(view.parked, 0, true);
+    EXPECT_EQ(outcome(*two), "payment_required");
+}
+
 // Threads that take, settle and release at random must never create or lose money, and everybody gets an
 // answer.
-TEST_F(State, ManyThreadsNeitherCreateNorLoseMoney) {
+TEST_F(PurseTest, ManyThreadsNeitherCreateNorLoseMoney) {
     constexpr std::int64_t start = 100'000;
-    give(start);
+    purse->give_back(start);
     std::atomic<std::int64_t> charged{0};
     auto work = [&](unsigned seed) {
         std::mt19937 random(seed);
         for (int i = 0; i < 5'000; ++i) {
             std::int64_t amount = 1 + random() % 40;
-            Waiter mine{*state, want(amount, 1)};
-            Nanos got;
-            if (state->try_take(mine.request)) {
-                got = mine.request.worst_case;
+            PurseWaiter mine{*purse, amount, 1};
+            std::int64_t got = 0;
+            if (purse->try_take(amount)) {
+                got = amount;
             } else {
-                if (!state->take_or_wait(mine, 1000)) {
+                if (!purse->take_or_wait(mine, 1000)) {
                     while (!mine.done.await_ready()) std::this_thread::yield();
                     mine.answer = mine.done.await_resume();
                 }
@@ -176,17 +233,17 @@ TEST_F(State, ManyThreadsNeitherCreateNorLoseMoney) {
                 got = *mine.answer;
             }
             if (random() % 3 == 0)
-                state->release(got);
+                purse->release(got);
             else
-                charged += state->settle(got, Nanos{static_cast<std::int64_t>(random() % 20)}).charge.value;
+                charged += purse->settle(got, static_cast<std::int64_t>(random() % 20));
         }
     };
     std::vector<std::jthread> threads;
     for (unsigned t = 0; t < 4; ++t) threads.emplace_back(work, t);
     threads.clear();
-    EXPECT_EQ(held(), 0);
-    EXPECT_EQ(available() + charged.load(), start);
-    EXPECT_GE(available(), 0);
+    EXPECT_EQ(purse->held(), 0);
+    EXPECT_EQ(purse->available() + charged.load(), start);
+    EXPECT_GE(purse->available(), 0);
 }
 
 // The map grows while others read it; an entry once found stays where it is.
@@ -207,12 +264,12 @@ TEST(StateMapTest, FindsEveryStateWhileGrowing) {
         }
     });
     for (std::uint64_t i = 1; i <= 20'000; ++i) {
-        map.find_or_add(AccountId{i}, Nanos{static_cast<std::int64_t>(i)}, 0, 0, shared);
+        map.find_or_add(AccountId{i}, Nanos{static_cast<std::int64_t>(i)}, shared);
         added = i;
     }
     reader.join();
-    AccountState* again = map.find_or_add(AccountId{7}, Nanos{999}, 0, 0, shared);
-    EXPECT_EQ(again->balance().available.value, 7) << "the first one's balance stays";
+    AccountState* again = map.find_or_add(AccountId{7}, Nanos{999}, shared);
+    EXPECT_EQ(again->credits.available(), 7) << "the first one's balance stays";
     EXPECT_EQ(map.find(AccountId{20'001}), nullptr);
     EXPECT_EQ(map.all().size(), 20'000u);
 }

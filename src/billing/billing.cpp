@@ -1,61 +1,21 @@
 #include "billing/billing.hpp"
 
 #include <algorithm>
-#include <optional>
 
-#include "async/deadline.hpp"
-#include "async/io_thread.hpp"
-#include "base/check.hpp"
 #include "base/log.hpp"
-#include "billing/account_state.hpp"
-#include "billing/committer.hpp"
+#include "billing/admission/impl.hpp"
+#include "billing/ledger/receipt.hpp"
 #include "billing/store.hpp"
 #include "billing/verify.hpp"
 
 namespace nebula::billing {
-/// Budgets of a key and quota of a plan that a hold has taken as well.
-struct HoldParts {};
-
 namespace {
 
-// Far below 2^63, so that sums of a few balances cannot overflow.
-constexpr Nanos grant_max{1'000'000'000 * Nanos::per_credit};
-constexpr Nanos balance_max{4'000'000'000 * Nanos::per_credit};
-constexpr std::size_t key_bytes_max = 200;
-constexpr std::size_t note_bytes_max = 500;
 constexpr std::int64_t usage_rows_max = 10'000;
-constexpr const char* grant_again = "another grant with this key was first";
-
-Error stopping() { return {Code::cancelled, "the server is stopping"}; }
-
-Result<void> check_grant(const Grant& grant) {
-    if (grant.amount == Nanos{}) return fail(Code::invalid_request, "the amount must not be zero", "amount");
-    if (grant.amount > grant_max || grant.amount < Nanos{-grant_max.value})
-        return fail(Code::invalid_request, "the amount must be at most 1000000000 credits", "amount");
-    if (grant.key.size() > key_bytes_max)
-        return fail(Code::invalid_request, "the idempotency key must be at most 200 bytes", "key");
-    if (grant.note.size() > note_bytes_max)
-        return fail(Code::invalid_request, "the note must be at most 500 bytes", "note");
-    auto has_nul = [](const std::string& text) { return text.find('\0') != std::string::npos; };
-    if (has_nul(grant.key)) return fail(Code::invalid_request, "the idempotency key must be text", "key");
-    if (has_nul(grant.note)) return fail(Code::invalid_request, "the note must be text", "note");
-    return {};
-}
-
-std::unexpected<Error> used_key() {
-    return fail(Code::conflict, "this idempotency key was used for another grant", "key");
-}
-
-std::unexpected<Error> not_so_much() {
-    return fail(Code::invalid_request, "the available balance is smaller than what is taken back", "amount");
-}
-
-void expire_waiter(void* context) {
-    auto* waiter = static_cast<Waiter*>(context);
-    waiter->state.expire(*waiter);
-}
 
 }  // namespace
+
+Error stopping() { return {Code::cancelled, "the server is stopping"}; }
 
 void BillingSettings::describe(settings::Visitor& v) {
     v.field(
@@ -98,7 +58,7 @@ Nanos charge_of(const Prices& prices, const TokenUsage& usage) {
     std::int64_t output = std::max<std::int64_t>(0, usage.output);
     MicroNanos sum = price(input - cached, prices.input_per_m) + price(cached, prices.cached_input_per_m) +
                      price(output, prices.output_per_m);
-    return std::max(Nanos{}, round_up(sum) + std::max(Nanos{}, prices.request));
+    return std::max(Nanos{}, round_up(sum + price(1'000'000, prices.request)));
 }
 
 TokenUsage uncovered(const TokenUsage& usage, std::int64_t quota_input, std::int64_t quota_output) {
@@ -106,32 +66,19 @@ TokenUsage uncovered(const TokenUsage& usage, std::int64_t quota_input, std::int
     return {input, std::min(usage.cached, input), std::max<std::int64_t>(0, usage.output - quota_output)};
 }
 
-struct Billing::Impl {
-    Impl(const BillingSettings& given, store::Db& database, const Clock& source, metrics::Registry& metrics);
-
-    /// Reads the account's balance when this process has not yet.
-    Async<Result<AccountState*>> load(AccountId account);
-    /// For a grant whose transaction ended in an error: whether it happened all the same.
-    Async<bool> is_committed_after_all(PostingId posting, bool& is_known);
-
-    const BillingSettings settings;
-    const bool is_strict;
-    store::Db& db;
-    const Clock& clock;
-    std::shared_ptr<Shared> shared;
-    StateMap states;
-    Committer committer;
-    std::atomic<bool> is_stopping{false};
-};
-
 Billing::Impl::Impl(const BillingSettings& given, store::Db& database, const Clock& source,
-                    metrics::Registry& metrics)
+                    metrics::Registry& metrics, store::Node* its_node, store::Notices* its_notices)
     : settings(given),
       is_strict(given.durability != "relaxed"),
       db(database),
       clock(source),
+      node(its_node != nullptr && its_node->is_shared() ? its_node : nullptr),
+      notices(its_notices),
       shared(std::make_shared<Shared>()),
-      committer(given, database, source, metrics, *shared) {
+      slicer(node != nullptr ? std::make_unique<Slicer>(database, source, metrics, *node, its_notices)
+                             : nullptr),
+      committer(given, database, source, metrics, *shared, node) {
+    shared->refiller = slicer.get();
     shared->holds_taken = &metrics.counter("nebula_billing_holds_total", "Holds taken.");
     shared->holds_ended = &metrics.counter("nebula_billing_holds_ended_total", "Holds settled or released.");
     metrics.gauge_callback("nebula_billing_holds", "Holds of requests in progress.",
@@ -142,68 +89,108 @@ Billing::Impl::Impl(const BillingSettings& given, store::Db& database, const Clo
         .set(given.admission_waiters_max);
 }
 
-Hold::Hold() = default;
-Hold::Hold(Hold&& other) noexcept
-    : state_(std::exchange(other.state_, nullptr)),
-      amount_(std::exchange(other.amount_, {})),
-      parts_(std::move(other.parts_)) {}
-
-Hold& Hold::operator=(Hold&& other) noexcept {
-    if (this != &other) {
-        release();
-        state_ = std::exchange(other.state_, nullptr);
-        amount_ = std::exchange(other.amount_, {});
-        parts_ = std::move(other.parts_);
+// What other nodes say. Every callback goes through the link, since Notices and Node outlive Billing.
+void Billing::Impl::connect() {
+    link->billing = this;
+    auto tell = [](const std::shared_ptr<Link>& to, auto what) {
+        std::lock_guard lock(to->mutex);
+        if (to->billing != nullptr) what(*to->billing);
+    };
+    if (notices != nullptr) {
+        notices->subscribe("terms", [tell, to = link](std::string_view account) {
+            tell(to, [account](Impl& impl) {
+                auto id = AccountId::parse(account);
+                AccountState* state = id ? impl.states.find(*id) : nullptr;
+                if (state != nullptr) state->forget_terms();
+            });
+        });
+        notices->on_gap([tell, to = link] { tell(to, [](Impl& impl) { impl.forget_all(); }); });
     }
-    return *this;
+    if (node == nullptr) return;
+    node->on_reclaim([tell, to = link, its = notices](store::Tx& tx, std::int64_t dead) {
+        store::Notices* alive = nullptr;
+        tell(to, [&](Impl&) { alive = its; });
+        return_slices(tx, dead, alive);
+    });
+    if (notices == nullptr) return;
+    notices->subscribe("recall", [tell, to = link](std::string_view text) {
+        tell(to, [text](Impl& impl) {
+            auto id = parse_purse(text);
+            if (auto purse = id ? impl.find_purse(*id) : nullptr) impl.slicer->recall(purse);
+        });
+    });
+    notices->subscribe("funds", [tell, to = link](std::string_view account) {
+        tell(to, [account](Impl& impl) {
+            auto id = AccountId::parse(account);
+            AccountState* state = id ? impl.states.find(*id) : nullptr;
+            if (state != nullptr) impl.slicer->look_again(state->credits);
+        });
+    });
+    notices->subscribe("allowance", [tell, to = link](std::string_view text) {
+        tell(to, [text](Impl& impl) {
+            auto id = parse_purse(text);
+            if (auto purse = id ? impl.find_purse(*id) : nullptr) impl.slicer->look_again(*purse);
+        });
+    });
 }
 
-Hold::~Hold() { release(); }
+void Billing::Impl::disconnect() {
+    std::lock_guard lock(link->mutex);
+    link->billing = nullptr;
+}
 
-AccountId Hold::account() const { return state_ != nullptr ? state_->id : AccountId{}; }
+std::shared_ptr<Purse> Billing::Impl::find_purse(const PurseId& id) {
+    if (id.kind != PurseKind::credits) return allowances.find(id);
+    AccountState* state = states.find(AccountId::from_db(id.owner));
+    return state != nullptr ? state->credits.self() : nullptr;
+}
 
-void Hold::release() {
-    if (AccountState* state = std::exchange(state_, nullptr)) state->release(std::exchange(amount_, {}));
+void Billing::Impl::forget_all() {
+    for (AccountState* state : states.all()) state->forget_terms();
 }
 
 Billing::Billing(const BillingSettings& settings, store::Db& db, const Clock& clock,
-                 metrics::Registry& metrics, store::Node*, store::Notices*)
-    : impl_(std::make_unique<Impl>(settings, db, clock, metrics)) {}
+                 metrics::Registry& metrics, store::Node* node, store::Notices* notices)
+    : impl_(std::make_unique<Impl>(settings, db, clock, metrics, node, notices)) {
+    impl_->connect();
+}
 
-Billing::~Billing() { stop(); }
+Billing::~Billing() {
+    impl_->disconnect();
+    stop();
+}
 
-void Billing::start() { impl_->committer.start(); }
+void Billing::start() {
+    impl_->committer.start();
+    if (impl_->slicer) impl_->slicer->start();
+}
 
 void Billing::stop() {
     impl_->is_stopping = true;
     impl_->committer.stop();
-    for (AccountState* state : impl_->states.all()) state->fail_waiters(stopping());
+    auto refuse = [this] {
+        for (AccountState* state : impl_->states.all()) state->credits.fail_waiters(stopping());
+        for (auto& purse : impl_->allowances.all()) purse->fail_waiters(stopping());
+    };
+    refuse();
+    if (impl_->slicer) impl_->slicer->stop(true);
+    refuse();
 }
 
 std::size_t Billing::queued() const { return impl_->committer.queued(); }
 
-std::optional<Hold> Billing::try_admit(const HoldRequest& request) {
-    AccountState* state = impl_->states.find(request.account);
-    if (state == nullptr || impl_->committer.is_full() || request.worst_case < Nanos{}) return std::nullopt;
-    if (!state->try_take(request)) return std::nullopt;
-    std::optional<Hold> hold(std::in_place);
-    hold->state_ = state;
-    hold->amount_ = request.worst_case;
-    return hold;
-}
-
 Async<Result<AccountState*>> Billing::Impl::load(AccountId account) {
     if (AccountState* known = states.find(account)) co_return known;
-    auto look = [account](store::Tx& tx) -> Result<LedgerIds> {
-        auto found = load_account(tx, account);
+    auto look = [account](store::Tx& tx) -> Result<Nanos> {
+        auto found = ledger::read_funds(tx, account);
         if (!found) return fail(Code::not_found, "account not found", "account");
-        return *found;
+        return found->pool();
     };
     auto found = co_await db.read(std::move(look));
     if (!found) co_return fail(std::move(found.error()));
     // Whoever comes second keeps the first one's state: money may have moved in it since this was read.
-    AccountState* state =
-        states.find_or_add(account, found->balance, found->credits, found->revenue, *shared);
+    // Where several processes share the database, a slice is all a node has, and it has none yet.
+    AccountState* state = states.find_or_add(account, slicer ? Nanos{} : *found, *shared);
     if (state == nullptr) {
         LOG_ERROR("too many accounts in memory", {"max", StateMap::states_max});
         co_return fail(Code::overloaded, "the server serves too many accounts");
@@ -211,145 +198,68 @@ Async<Result<AccountState*>> Billing::Impl::load(AccountId account) {
     co_return state;
 }
 
-Async<Result<Hold>> Billing::admit(HoldRequest request, Ticks deadline) {
-    Impl& impl = *impl_;
-    if (impl.is_stopping) co_return fail(stopping());
-    if (impl.committer.is_full()) {
-        Error busy{Code::overloaded, "the server is behind with recording usage; try again"};
-        busy.retry_after_ms = 1000;
-        co_return fail(std::move(busy));
-    }
-    CHECK(request.worst_case >= Nanos{}, "a price is never negative");
-    auto state = co_await impl.load(request.account);
-    if (!state) co_return fail(std::move(state.error()));
-
-    Waiter waiter{**state, request};
-    if (!(*state)->take_or_wait(waiter, impl.settings.admission_waiters_max)) {
-        // stop() answers those it sees waiting; after it there is nobody else to do so.
-        if (impl.is_stopping) (*state)->fail_waiters(stopping());
-        std::optional<Deadline> timer;
-        if (IoThread* thread = IoThread::current()) {
-            timer.emplace(thread->deadlines(), &expire_waiter, &waiter);
-            timer->arm(std::min(deadline, thread->clock().ticks() + impl.settings.admission_wait));
-        }
-        waiter.answer = co_await waiter.done;
-    }
-    if (!waiter.answer) co_return fail(std::move(waiter.answer.error()));
-    Hold hold;
-    hold.state_ = *state;
-    hold.amount_ = *waiter.answer;
-    co_return hold;
-}
-
-Async<Result<Settled>> Billing::settle(Hold hold, UsageRecord record) {
-    Impl& impl = *impl_;
-    AccountState* state = hold.state_;
-    if (state == nullptr) {
-        auto loaded = co_await impl.load(record.account);
-        if (!loaded) co_return fail(std::move(loaded.error()));
-        state = *loaded;
-    }
-    CHECK(state->id == record.account && record.id, "a record is settled against its own account's hold");
-
-    auto charge = [&](Entry& entry) {
-        bool had_hold = static_cast<bool>(hold);
-        hold.state_ = nullptr;  // from here on the charge stands for it
-        entry.state = state;
-        entry.settled = state->settle(hold.amount_, charge_of(entry.record.prices, entry.record.usage));
-        if (had_hold) impl.shared->holds_ended->add();
+Async<Result<Balance>> Billing::Impl::balance_of(AccountState& state) {
+    AccountId account = state.id;
+    auto look = [account](store::Tx& tx) -> Result<Balance> {
+        auto funds = ledger::read_funds(tx, account);
+        if (!funds) return fail(Code::not_found, "account not found", "account");
+        return ledger::balance_of(*funds);
     };
-    if (!impl.is_strict) {
-        auto entry = std::make_unique<Entry>(std::move(record));
-        charge(*entry);
-        Settled settled = entry->settled;
-        if (impl.committer.enqueue(entry.get())) {
-            static_cast<void>(entry.release());  // the committer's now
-            co_return settled;
-        }
-        state->give_back(settled.charge);
-        co_return fail(Code::internal, "the server has stopped; the request was not charged");
-    }
-    Entry entry(std::move(record));
-    charge(entry);
-    entry.is_awaited = true;
-    if (!impl.committer.enqueue(&entry)) {
-        state->give_back(entry.settled.charge);
-        co_return fail(Code::internal, "the server has stopped; the request was not charged");
-    }
-    auto settled = co_await entry.done;
-    co_return settled;
-}
-
-Async<bool> Billing::Impl::is_committed_after_all(PostingId posting, bool& is_known) {
-    auto look = [posting](store::Tx& tx) -> Result<bool> { return posting_exists(tx, posting); };
+    // In a writing transaction: a read may be sent to a standby that is behind.
     auto found = co_await db.in_tx(std::move(look));
-    is_known = found.has_value();
-    co_return found.has_value() && *found;
-}
-
-Async<Result<Balance>> Billing::grant(AccountId account, Nanos amount, std::string key, std::string note) {
-    Impl& impl = *impl_;
-    Grant grant{PostingId::next(impl.clock), account, amount, std::move(key), std::move(note)};
-    if (auto valid = check_grant(grant); !valid) co_return fail(std::move(valid.error()));
-
-    // An answered key is answered before anything that depends on today's balance.
-    auto look = [&grant](store::Tx& tx) -> Result<Earlier> { return earlier_grant(tx, grant); };
-    Earlier earlier = Earlier::none;
-    if (!grant.key.empty()) {
-        auto looked = co_await impl.db.in_tx(look);
-        if (!looked) co_return fail(std::move(looked.error()));
-        earlier = *looked;
+    if (found && !slicer) {
+        found->available = Nanos{state.credits.available()};
+        found->held = Nanos{state.credits.held()};
     }
-    if (earlier == Earlier::other) co_return used_key();
-    auto loaded = co_await impl.load(account);
-    if (!loaded) co_return fail(std::move(loaded.error()));
-    AccountState* state = *loaded;
-    if (earlier == Earlier::same) co_return state->balance();
-
-    // Taken from memory first: what is taken back cannot be spent meanwhile.
-    bool is_back = amount < Nanos{};
-    if (is_back && !state->take_away(Nanos{-amount.value})) co_return not_so_much();
-    LedgerIds ledger;
-    auto work = [&](store::Tx& tx) -> Result<bool> {
-        ledger = ensure_ledger(tx, account, impl.clock);
-        if (earlier = earlier_grant(tx, grant); earlier != Earlier::none)
-            return fail(Code::conflict, grant_again);
-        if (ledger.balance > balance_max - Nanos{std::max<std::int64_t>(0, amount.value)})
-            return fail(Code::invalid_request, "the balance would exceed 4000000000 credits", "amount");
-        try {
-            insert_grant(tx, ledger, grant, impl.clock.now());
-        } catch (const store::UniqueViolation&) {
-            earlier =
-                Earlier::same;  // or other: looked at once more below, in a transaction that is not lost
-            return fail(Code::conflict, grant_again);
-        }
-        return true;
-    };
-    auto done = co_await impl.db.in_tx(work);
-    bool is_committed = done.has_value(), is_known = true;
-    if (!done && done.error().code == Code::internal)
-        is_committed = co_await impl.is_committed_after_all(grant.posting, is_known);
-    if (is_committed) {
-        state->set_ledger(ledger.credits, ledger.revenue);
-        if (!is_back) state->give_back(amount);
-        LOG_INFO("credits granted", {"account", account.text()}, {"nanos", amount.value},
-                 {"posting", grant.posting.text()});
-        co_return state->balance();
-    }
-    // In doubt, memory keeps the smaller balance: never more than the ledger has.
-    if (is_back && is_known) state->give_back(Nanos{-amount.value});
-    if (!is_known) LOG_ERROR("outcome of a grant is unknown", {"posting", grant.posting.text()});
-    if (earlier == Earlier::none) co_return fail(std::move(done.error()));
-    auto looked = co_await impl.db.in_tx(look);
-    if (!looked) co_return fail(std::move(looked.error()));
-    if (*looked != Earlier::same) co_return used_key();
-    co_return state->balance();
+    co_return found;
 }
 
 Async<Result<Balance>> Billing::balance(AccountId account) {
     auto state = co_await impl_->load(account);
     if (!state) co_return fail(std::move(state.error()));
-    co_return (*state)->balance();
+    auto balance = co_await impl_->balance_of(**state);
+    co_return balance;
+}
+
+Async<Result<Billing::KeySpending>> Billing::key_spending(AccountId account, KeyId key) {
+    Time now = impl_->clock.now();
+    auto look = [account, key, now](store::Tx& tx) -> Result<KeySpending> {
+        return spending_of(tx, account, key, now);
+    };
+    auto spent = co_await impl_->db.read(std::move(look));
+    co_return spent;
+}
+
+Async<Result<TokenUsage>> Billing::quota_used(AccountId account) {
+    auto terms = co_await load_terms(account);
+    if (!terms) co_return fail(std::move(terms.error()));
+    auto quotas = quotas_of(account, **terms, impl_->clock.now());
+    auto look = [quotas](store::Tx& tx) -> Result<TokenUsage> {
+        if (quotas.empty()) return TokenUsage{};
+        return TokenUsage{used_of(tx, quotas[0].id), 0, used_of(tx, quotas[1].id)};
+    };
+    auto used = co_await impl_->db.read(std::move(look));
+    co_return used;
+}
+
+Async<Result<std::string>> Billing::receipt(AccountId account, RequestId request) {
+    Impl& impl = *impl_;
+    auto make = [&impl, account, request](store::Tx& tx) -> Result<std::string> {
+        ledger::ensure_key(tx, impl.clock);
+        return ledger::make_receipt(tx, account, request);
+    };
+    auto text = co_await impl.db.in_tx(std::move(make));
+    co_return text;
+}
+
+Async<Result<std::string>> Billing::receipt_key() {
+    Impl& impl = *impl_;
+    auto look = [&impl](store::Tx& tx) -> Result<std::string> {
+        ledger::ensure_key(tx, impl.clock);
+        return ledger::public_key(tx);
+    };
+    auto key = co_await impl.db.in_tx(std::move(look));
+    co_return key;
 }
 
 Async<Result<std::vector<UsageRecord>>> Billing::usage(AccountId account, std::int64_t limit) {

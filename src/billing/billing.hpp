@@ -62,8 +62,8 @@ struct TokenUsage {
 };
 /// Exact, rounded up once, never negative (negative counts are taken as 0, cached as at most input).
 Nanos charge_of(const Prices& prices, const TokenUsage& usage);
-/// What is left to be charged of `usage` when a quota paid for so many tokens: tokens that were not cached are
-/// paid first. A record's price is charge_of(prices, uncovered(usage, quota_input, quota_output)).
+/// What is left to be charged of `usage` when a quota paid for so many tokens: tokens that were not cached
+/// are paid first. A record's price is charge_of(prices, uncovered(usage, quota_input, quota_output)).
 TokenUsage uncovered(const TokenUsage& usage, std::int64_t quota_input, std::int64_t quota_output);
 
 enum class Outcome { completed, client_left, upstream_failed, cancelled };
@@ -142,12 +142,13 @@ struct Movement {
     AccountId account;
     MovementKind kind = MovementKind::grant;
     Nanos amount;                    // > 0 but for grant and correction
-    Nanos tax = {};                  // payment, refund: part of what was paid that is tax
+    Nanos tax = {};                  // payment, refund, dispute(_won): the tax on top of it
     std::string key;                 // required but for grant; at most 200 bytes
     std::string note;                // at most 500 bytes
     std::string reference;           // the provider's or invoice's id
     std::string product;             // charge
     std::optional<Time> expires_at;  // bonus, promotion
+    PostingId id = {};  // chosen by the caller, so that rows written by `also` can name it; empty: made here
 };
 struct Moved {
     PostingId id;            // of the movement

@@ -7,6 +7,8 @@
 
 #include "base/check.hpp"
 #include "base/log.hpp"
+#include "billing/admission/allowances.hpp"
+#include "billing/admission/slices.hpp"
 
 namespace nebula::billing {
 namespace {
@@ -40,10 +42,11 @@ std::uint64_t unsigned_nanos(Nanos amount) { return static_cast<std::uint64_t>(a
 }  // namespace
 
 Committer::Committer(const BillingSettings& settings, store::Db& db, const Clock& clock,
-                     metrics::Registry& metrics, const Shared& shared)
+                     metrics::Registry& metrics, const Shared& shared, store::Node* node)
     : db_(db),
       clock_(clock),
       shared_(shared),
+      node_(node),
       queue_max_(settings.queue_max),
       batch_max_(static_cast<std::size_t>(std::max<std::int64_t>(1, settings.batch_max))),
       commit_retry_(settings.commit_retry),
@@ -193,6 +196,12 @@ void Committer::commit(Entries& batch) {
             case Attempt::failed:
                 if (round > 0 && !is_unknown_) isolate(batch);
                 break;
+            case Attempt::lost:
+                // Others may have what this node believed to have: nothing of it is charged.
+                batch.insert(batch.end(), later.begin(), later.end());
+                later.clear();
+                give_up(batch, unrecorded("this node has lost its lease"), false);
+                break;
         }
         resume_finished();
         if (attempt != Attempt::failed || batch.empty() || back_off(waited, pause)) continue;
@@ -219,11 +228,14 @@ bool Committer::back_off(std::chrono::milliseconds& waited, std::chrono::millise
 void Committer::plan(std::span<Entry* const> entries) {
     auto& postings = buffer_.postings;
     postings.clear();
+    charges_.clear();
     ++batch_number_;
     std::unordered_map<PostingId, std::size_t> planned;  // stays empty unless something is tried again
     for (Entry* entry : entries) {
+        for (const PursePart& part : entry->parts) add_charge(part.purse, part.amount);
         if (entry->settled.charge == Nanos{}) continue;
         AccountState& state = *entry->state;
+        if (node_ != nullptr) add_charge(state.credits.self(), entry->settled.charge.value);
         std::size_t at;
         if (entry->posting) {
             at = planned.try_emplace(entry->posting, postings.size()).first->second;
@@ -238,21 +250,52 @@ void Committer::plan(std::span<Entry* const> entries) {
             entry->posting = postings[at].id;
         }
         postings[at].amount += entry->settled.charge;
+        if (node_ != nullptr) postings[at].unsliced = postings[at].amount;
     }
+    std::ranges::sort(charges_, {}, [](const PursePart& part) { return part.purse->id; });
+}
+
+void Committer::add_charge(const std::shared_ptr<Purse>& purse, std::int64_t amount) {
+    if (amount == 0) return;
+    if (purse->batch != batch_number_) {
+        purse->batch = batch_number_;
+        purse->batch_row = charges_.size();
+        charges_.push_back({purse, 0});
+    }
+    charges_[purse->batch_row].amount += amount;
+}
+
+bool Committer::write_all(store::Tx& tx, std::span<Entry* const> entries) {
+    if (!insert_batch(tx, entries, buffer_, clock_.now())) return false;
+    if (charges_.empty()) return true;
+    // Credits come first.
+    auto allowances = std::ranges::find_if(
+        charges_, [](const PursePart& part) { return part.purse->id.kind != PurseKind::credits; });
+    add_used(tx, {allowances, charges_.end()}, node_ != nullptr, buffer_.values);
+    if (node_ != nullptr) charge_slices(tx, charges_, node_->id(), is_careful_, clock_, buffer_.values);
+    return true;
 }
 
 Committer::Attempt Committer::write(std::span<Entry* const> entries) {
     plan(entries);
-    bool is_written = false;
+    bool is_written = false, is_lost = false;
     auto work = [&](store::Tx& tx) -> Result<bool> {
-        if (!insert_batch(tx, entries, buffer_, clock_.now())) return fail(Code::conflict, "recorded before");
+        is_lost = node_ != nullptr && !node_->confirm(tx);
+        if (is_lost) return fail(Code::internal, "this node has lost its lease");
+        if (!write_all(tx, entries)) return fail(Code::conflict, "recorded before");
         is_written = true;
         return true;
     };
     Ticks start = clock_.ticks();
     try {
         auto written = db_.in_tx_blocking(work);
-        if (!written) return Attempt::duplicate;
+        if (!written) return is_lost ? Attempt::lost : Attempt::duplicate;
+        is_careful_ = false;
+    } catch (const SliceLost& e) {
+        is_careful_ = true;
+        problem_ = e.what();
+        failures_.add();
+        return Attempt::failed;
     } catch (const std::exception& e) {
         is_unknown_ = is_written;  // then it was the COMMIT
         problem_ = e.what();
@@ -283,19 +326,19 @@ bool Committer::settle_recorded(Entries& batch, Entries& later) {
         failures_.add();
         return false;
     }
-    is_unknown_ = false;
+    bool was_unknown = std::exchange(is_unknown_, false);
 
     Entries rest;
     std::unordered_map<AccountId, std::unordered_set<RequestId>> seen;
     for (std::size_t i = 0; i < batch.size(); ++i) {
         Entry* entry = batch[i];
-        if (found[i] && found[i]->posting == entry->posting) {
+        if (found[i] && was_unknown && found[i]->posting == entry->posting) {
             succeed(entry);
         } else if (found[i]) {
             duplicates_.add();
             LOG_WARN("usage record was settled twice", {"request", entry->record.id.text()},
                      {"account", entry->record.account.text()});
-            entry->state->give_back(entry->settled.charge);
+            give_back(*entry->state, entry->settled.charge, entry->parts);
             finish(entry, found[i]->settled);
         } else if (seen[entry->record.account].insert(entry->record.id).second) {
             rest.push_back(entry);
@@ -327,7 +370,7 @@ void Committer::isolate(Entries& batch) {
         if (attempt == Attempt::committed) {
             ++successes;
             for (Entry* entry : group) succeed(entry);
-        } else if (attempt == Attempt::failed && !is_unknown_) {
+        } else if ((attempt == Attempt::failed || attempt == Attempt::lost) && !is_unknown_) {
             ++failures;
             failed.insert(failed.end(), group.begin(), group.end());
         } else {
@@ -350,10 +393,11 @@ void Committer::give_up(Entries& batch, const Error& why, bool is_in_doubt) {
                   {"outcome_unknown", is_in_doubt}, {"why", why.detail});
         lost_.add();
         Nanos charge = entry->settled.charge;
-        if (is_in_doubt && charge > Nanos{})
-            unresolved_.push_back({entry->state, entry->record.id, entry->posting, charge});
+        if (is_in_doubt && (charge > Nanos{} || !entry->parts.empty()))
+            unresolved_.push_back(
+                {entry->state, entry->record.id, entry->posting, charge, std::move(entry->parts)});
         else
-            entry->state->give_back(charge);
+            give_back(*entry->state, charge, entry->parts);
         finish(entry, fail(why));
     }
     batch.clear();
@@ -365,8 +409,11 @@ void Committer::review_unresolved() {
     reviewed_at_ = clock_.ticks();
     std::vector<bool> is_there(unresolved_.size());
     auto look = [&](store::Tx& tx) -> Result<bool> {
-        for (std::size_t i = 0; i < unresolved_.size(); ++i)
-            is_there[i] = posting_exists(tx, unresolved_[i].posting);
+        for (std::size_t i = 0; i < unresolved_.size(); ++i) {
+            const Unresolved& one = unresolved_[i];
+            auto found = recorded_usage(tx, one.state->id, one.request);
+            is_there[i] = found && found->posting == one.posting;
+        }
         return true;
     };
     try {
@@ -379,9 +426,14 @@ void Committer::review_unresolved() {
         const Unresolved& one = unresolved_[i];
         LOG_WARN("doubtful usage record resolved", {"request", one.request.text()},
                  {"account", one.state->id.text()}, {"is_committed", bool(is_there[i])});
-        if (!is_there[i]) one.state->give_back(one.charge);
+        if (!is_there[i]) give_back(*one.state, one.charge, one.parts);
     }
     unresolved_.clear();
+}
+
+void Committer::give_back(AccountState& state, Nanos charge, std::span<const PursePart> parts) {
+    if (charge > Nanos{}) state.credits.give_back(charge.value);
+    for (const PursePart& part : parts) part.purse->give_back(part.amount);
 }
 
 void Committer::succeed(Entry* entry) {

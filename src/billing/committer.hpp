@@ -14,6 +14,7 @@
 #include "base/clock.hpp"
 #include "base/metrics.hpp"
 #include "billing/store.hpp"
+#include "store/node.hpp"
 
 namespace nebula::billing {
 
@@ -22,8 +23,9 @@ namespace nebula::billing {
 /// caller gets internal).
 class Committer {
    public:
+    /// `node`: of those that share the database; null where one process owns it.
     Committer(const BillingSettings& settings, store::Db& db, const Clock& clock, metrics::Registry& metrics,
-              const Shared& shared);
+              const Shared& shared, store::Node* node);
     ~Committer() { stop(); }
     void start();
     /// Commits what is queued, then joins.
@@ -38,7 +40,7 @@ class Committer {
    private:
     enum class Phase { idle, gathering, busy };
     /// What became of one attempt to write.
-    enum class Attempt { committed, duplicate, failed };
+    enum class Attempt { committed, duplicate, failed, lost };
     using Entries = std::vector<Entry*>;
 
     void run();
@@ -48,6 +50,9 @@ class Committer {
     void commit(Entries& batch);
     Attempt write(std::span<Entry* const> entries);
     void plan(std::span<Entry* const> entries);
+    void add_charge(const std::shared_ptr<Purse>& purse, std::int64_t amount);
+    /// In a transaction. False when some record is there already.
+    bool write_all(store::Tx& tx, std::span<Entry* const> entries);
     /// Ends the entries that are in the database already, ours of an attempt that failed late or duplicates.
     bool settle_recorded(Entries& batch, Entries& later);
     /// When whole batches fail: one account at a time, so that the records of one cannot hold up all others.
@@ -56,6 +61,7 @@ class Committer {
     void review_unresolved();
     bool back_off(std::chrono::milliseconds& waited, std::chrono::milliseconds& pause);
 
+    static void give_back(AccountState& state, Nanos charge, std::span<const PursePart> parts);
     void succeed(Entry* entry);
     void finish(Entry* entry, Result<Settled> result);
     void resume_finished();
@@ -63,6 +69,7 @@ class Committer {
     store::Db& db_;
     const Clock& clock_;
     const Shared& shared_;
+    store::Node* const node_;
     const std::int64_t queue_max_;
     const std::size_t batch_max_;
     const std::chrono::milliseconds commit_retry_;
@@ -80,6 +87,8 @@ class Committer {
 
     // The thread's own.
     BatchBuffer buffer_;
+    std::vector<PursePart> charges_;  // of the batch in hand, by purse; without credits in one process
+    bool is_careful_ = false;         // a slice was smaller than what was charged to it
     std::uint64_t batch_number_ = 0;
     Ticks gathered_at_{};
     std::int64_t records_per_second_ = 0;
@@ -97,6 +106,7 @@ class Committer {
         RequestId request;
         PostingId posting;
         Nanos charge;
+        std::vector<PursePart> parts;
     };
     std::vector<Unresolved> unresolved_;
     Ticks reviewed_at_{};

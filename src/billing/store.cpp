@@ -2,8 +2,6 @@
 
 #include <array>
 
-#include "billing/ledger/ledger.hpp"
-
 namespace nebula::billing {
 namespace {
 
@@ -11,15 +9,6 @@ using store::Row;
 using store::Sql;
 using store::Tx;
 
-constexpr Sql sql_load{"billing.load_account",
-                       "SELECT c.id, r.id, g.id, COALESCE(c.balance, 0) + COALESCE(b.balance, 0)"
-                       " + COALESCE(d.balance, 0) FROM accounts a"
-                       " LEFT JOIN ledger_accounts c ON c.account_id = a.id AND c.kind = 'customer_credits'"
-                       " LEFT JOIN ledger_accounts r ON r.account_id = a.id AND r.kind = 'revenue'"
-                       " LEFT JOIN ledger_accounts g ON g.account_id = a.id AND g.kind = 'grants'"
-                       " LEFT JOIN ledger_accounts b ON b.account_id = a.id AND b.kind = 'customer_bonus'"
-                       " LEFT JOIN ledger_accounts d ON d.account_id = a.id AND d.kind = 'customer_debt'"
-                       " WHERE a.id = $1"};
 constexpr Sql sql_posting_exists{"billing.posting_exists", "SELECT 1 FROM postings WHERE id = $1"};
 constexpr Sql sql_recorded{
     "billing.recorded_usage",
@@ -41,16 +30,6 @@ Outcome parse_outcome(std::string_view text) {
     throw store::DbError("usage_records.outcome has an unknown value");
 }
 
-Movement movement_of(const Grant& grant) {
-    Movement movement;
-    movement.account = grant.account;
-    movement.kind = MovementKind::grant;
-    movement.amount = grant.amount;
-    movement.key = grant.key;
-    movement.note = grant.note;
-    return movement;
-}
-
 }  // namespace
 
 const char* outcome_name(Outcome outcome) {
@@ -65,40 +44,6 @@ const char* outcome_name(Outcome outcome) {
             return "cancelled";
     }
     return "completed";
-}
-
-std::optional<LedgerIds> load_account(Tx& tx, AccountId account) {
-    std::optional<LedgerIds> found;
-    tx.query(sql_load, {account.db()}, [&](const Row& row) {
-        auto id = [&row](int column) { return row.is_null(column) ? 0 : row.i64(column); };
-        found = LedgerIds{id(0), id(1), id(2), Nanos{id(3)}};
-    });
-    return found;
-}
-
-LedgerIds ensure_ledger(Tx& tx, AccountId account, const Clock& clock) {
-    if (!ledger::lock_funds(tx, account, clock)) throw store::DbError("the account disappeared");
-    return load_account(tx, account).value();
-}
-
-Earlier earlier_grant(Tx& tx, const Grant& grant) {
-    switch (ledger::earlier(tx, movement_of(grant), nullptr)) {
-        case ledger::Earlier::same:
-            return Earlier::same;
-        case ledger::Earlier::other:
-            return Earlier::other;
-        case ledger::Earlier::none:
-            break;
-    }
-    return Earlier::none;
-}
-
-void insert_grant(Tx& tx, const LedgerIds&, const Grant& grant, Time now) {
-    auto funds = ledger::read_funds(tx, grant.account);  // ensure_ledger() holds the lock
-    if (!funds) throw store::DbError("the account disappeared");
-    auto posted =
-        ledger::post(tx, *funds, movement_of(grant), grant.posting, funds->paid + funds->bonus, now);
-    if (!posted) throw store::DbError(posted.error().message);
 }
 
 bool posting_exists(Tx& tx, PostingId posting) {

@@ -14,28 +14,6 @@
 
 namespace nebula::billing {
 
-struct LedgerIds {
-    std::int64_t credits = 0;  // 0 = there is none yet
-    std::int64_t revenue = 0;
-    std::int64_t grants = 0;
-    Nanos balance;  // credits + bonus - debt
-};
-/// Empty when there is no such account.
-std::optional<LedgerIds> load_account(store::Tx& tx, AccountId account);
-/// Makes the account's ledger accounts where they are missing; locks its chain until the transaction ends.
-LedgerIds ensure_ledger(store::Tx& tx, AccountId account, const Clock& clock);
-
-struct Grant {
-    PostingId posting;
-    AccountId account;
-    Nanos amount;  // negative takes back
-    std::string key;
-    std::string note;
-};
-enum class Earlier { none, same, other };
-/// Whether the key was used, and for the same grant.
-Earlier earlier_grant(store::Tx& tx, const Grant& grant);
-void insert_grant(store::Tx& tx, const LedgerIds& ledger, const Grant& grant, Time now);
 bool posting_exists(store::Tx& tx, PostingId posting);
 
 /// A charged record on its way into the database; the list link is the committer's.
@@ -44,6 +22,7 @@ struct Entry {
     UsageRecord record;
     Settled settled;
     AccountState* state = nullptr;
+    std::vector<PursePart> parts;  // of budgets and quotas, what is used up
     PostingId posting;        // empty until planned, and when the charge is 0
     bool is_awaited = false;  // strict: a coroutine owns it; else it is on the heap
     Entry* next = nullptr;
