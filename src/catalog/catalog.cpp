@@ -179,6 +179,10 @@ bool Model::serves(std::string_view endpoint) const {
 
 std::shared_ptr<const Model> Snapshot::find(std::string_view id) const {
     auto found = by_id.find(id);
+    if (found != by_id.end()) return found->second;
+    // Ollama's rule: a name without a tag means its latest.
+    if (id.find(':') != std::string_view::npos) return nullptr;
+    found = by_id.find(std::string(id) + ":latest");
     return found == by_id.end() ? nullptr : found->second;
 }
 

@@ -54,9 +54,11 @@ Async<void> Chat::handle(http::Exchange& exchange, Endpoint endpoint) {
     co_await follow(call);
 }
 
-Async<void> Chat::handle_client(http::Exchange& exchange, std::unique_ptr<ClientEdge> client) {
+Async<void> Chat::handle_client(http::Exchange& exchange, std::unique_ptr<ClientEdge> client,
+                                Endpoint endpoint) {
     Call call(exchange);
     call.client = std::move(client);
+    call.endpoint = endpoint;
     call.deadline = services_.clock.ticks() + settings_.request_timeout;
     auto admitted = co_await admit(call);
     if (!admitted) {

@@ -20,7 +20,8 @@ class Chat {
 
     Async<void> handle(http::Exchange& exchange, Endpoint endpoint);
     /// The same for clients of another API; errors in the route's dialect.
-    Async<void> handle_client(http::Exchange& exchange, std::unique_ptr<ClientEdge> client);
+    Async<void> handle_client(http::Exchange& exchange, std::unique_ptr<ClientEdge> client,
+                              Endpoint endpoint = Endpoint::chat);
     /// The same life with the credit API's words: a price per request, exact bodies.
     Async<void> handle_credits(http::Exchange& exchange);
     /// The key of the request; null without error when governance is off.

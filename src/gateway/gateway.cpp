@@ -3,19 +3,13 @@
 #include "base/text.hpp"
 #include "gateway/anthropic/anthropic.hpp"
 #include "gateway/chat.hpp"
+#include "gateway/model_lists.hpp"
+#include "gateway/ollama/ollama.hpp"
 #include "http/dialects.hpp"
+#include "http/json_api.hpp"
 
 namespace nebula::gateway {
 namespace {
-
-std::string model_json(const catalog::Model& model) {
-    return R"({"id":)" + json_string(model.id) + R"(,"object":"model","created":)" +
-           std::to_string(model.created) + R"(,"owned_by":)" + json_string(model.owned_by) +
-           R"(,"context_length":)" + std::to_string(model.context_length) + R"(,"max_output_tokens":)" +
-           std::to_string(model.max_output_tokens) + "}";
-}
-
-}  // namespace
 
 // Where the documented APIs keep OpenAI's endpoints.
 struct Base {
@@ -27,6 +21,8 @@ constexpr Base bases[] = {{"/v1", openai_error},
                           {"/openai", novita_llm_error},
                           {"/v3/openai", novita_llm_error},
                           {"/api/v1", http::openrouter_error}};
+
+}  // namespace
 
 void GatewaySettings::describe(settings::Visitor& v) {
     v.field(
@@ -59,13 +55,72 @@ struct Gateway::Impl {
     Impl(const GatewaySettings& settings, Services the_services)
         : services(the_services), chat(settings, the_services) {}
 
-    Async<void> list_models(http::Exchange& exchange) {
+    using List = std::string (*)(const catalog::Snapshot& snapshot);
+
+    Async<void> list_models(http::Exchange& exchange, List list) {
         auto key = co_await chat.authenticate(exchange);
         if (!key) {
             co_await exchange.respond_error(std::move(key.error()));
             co_return;
         }
-        std::string body = list_json();
+        // Anthropic's clients name a version with every request, and read a list of another shape.
+        bool is_anthropic = list == openai_models && exchange.head().header("anthropic-version").has_value();
+        std::string body = (is_anthropic ? anthropic_models : list)(*services.catalog.current());
+        co_await exchange.respond(200, "application/json", body);
+    }
+
+    // Prices are public; so are the lists that are documented without a key.
+    Async<void> list_public(http::Exchange& exchange, List list) {
+        std::string body = list(*services.catalog.current());
+        co_await exchange.respond(200, "application/json", body);
+    }
+
+    Async<void> get_model(http::Exchange& exchange) {
+        auto key = co_await chat.authenticate(exchange);
+        if (!key) {
+            co_await exchange.respond_error(std::move(key.error()));
+            co_return;
+        }
+        std::string id(exchange.path_param("id"));
+        auto model = services.catalog.current()->find(id);
+        if (!model) {
+            Error error = no_model(id);
+            co_await exchange.respond_error(std::move(error));
+            co_return;
+        }
+        bool is_anthropic = exchange.head().header("anthropic-version").has_value();
+        std::string body = is_anthropic ? anthropic_model(*model) : openai_model(*model);
+        co_await exchange.respond(200, "application/json", body);
+    }
+
+    Async<void> show_model(http::Exchange& exchange) {
+        auto key = co_await chat.authenticate(exchange);
+        if (!key) {
+            co_await exchange.respond_error(std::move(key.error()));
+            co_return;
+        }
+        auto fields = co_await http::read_fields(exchange);
+        if (!fields) {
+            co_await exchange.respond_error(std::move(fields.error()));
+            co_return;
+        }
+        std::string id = fields->text_or("model", fields->text_or("name", ""));
+        auto model = services.catalog.current()->find(id);
+        if (!model) {
+            Error error = no_model(id);
+            co_await exchange.respond_error(std::move(error));
+            co_return;
+        }
+        std::string body = ollama_show(*model);
+        co_await exchange.respond(200, "application/json", body);
+    }
+
+    static Error no_model(const std::string& id) {
+        return {
+            .code = Code::not_found, .message = "the model '" + id + "' does not exist", .param = "model"};
+    }
+
+    static Async<void> respond_text(http::Exchange& exchange, std::string body) {
         co_await exchange.respond(200, "application/json", body);
     }
 
@@ -86,39 +141,63 @@ struct Gateway::Impl {
         co_await exchange.respond(200, "application/json", answer);
     }
 
-    // The credit API's list is public: its text asks for no key.
-    Async<void> list_public(http::Exchange& exchange) {
-        std::string body = list_json();
-        co_await exchange.respond(200, "application/json", body);
+    void add(http::Router& router, http::Method method, std::string_view pattern, http::Dialect dialect,
+             http::Handler handler) {
+        router.add(method, pattern, dialect, std::move(handler), accounts::Access::key().name());
+    }
+    void add_open(http::Router& router, std::string_view pattern, http::Dialect dialect,
+                  http::Handler handler) {
+        router.add(http::Method::get, pattern, dialect, std::move(handler),
+                   accounts::Access::anyone().name());
     }
 
-    std::string list_json() const {
-        auto snapshot = services.catalog.current();
-        std::string body = R"({"object":"list","data":[)";
-        for (const auto& model : snapshot->models) {
-            if (body.back() == '}') body += ',';
-            body += model_json(*model);
+    void register_lists(http::Router& router) {
+        for (auto [base, dialect] : bases) {
+            if (base == std::string_view("/api/v1")) continue;  // OpenRouter's has another shape
+            add(router, http::Method::get, std::string(base) + "/models", dialect,
+                [this](http::Exchange& exchange) { return list_models(exchange, openai_models); });
+            add(router, http::Method::get, std::string(base) + "/models/{id*}", dialect,
+                [this](http::Exchange& exchange) { return get_model(exchange); });
         }
-        return body + "]}";
+        add_open(router, "/api/v1/models", http::openrouter_error,
+                 [this](http::Exchange& exchange) { return list_public(exchange, openrouter_models); });
+        add_open(router, "/api/v1/serverless/models", http::platform_error,
+                 [this](http::Exchange& exchange) { return list_public(exchange, platform_models); });
+        add_open(router, "/api/models", http::credits_error,
+                 [this](http::Exchange& exchange) { return list_public(exchange, openai_models); });
     }
 
-    Async<void> get_model(http::Exchange& exchange) {
-        auto key = co_await chat.authenticate(exchange);
-        if (!key) {
-            co_await exchange.respond_error(std::move(key.error()));
-            co_return;
+    void register_anthropic(http::Router& router) {
+        for (const char* base : {"/v1/messages", "/anthropic/v1/messages"}) {
+            add(router, http::Method::post, base, anthropic::error, [this](http::Exchange& exchange) {
+                return chat.handle_client(exchange, anthropic::make_edge(exchange.id()));
+            });
+            add(router, http::Method::post, std::string(base) + "/count_tokens", anthropic::error,
+                [this](http::Exchange& exchange) { return count_tokens(exchange); });
         }
-        std::string id(exchange.path_param("id"));
-        auto model = services.catalog.current()->find(id);
-        if (!model) {
-            Error error{.code = Code::not_found,
-                        .message = "the model '" + id + "' does not exist",
-                        .param = "model"};
-            co_await exchange.respond_error(std::move(error));
-            co_return;
+        add(router, http::Method::get, "/anthropic/v1/models", anthropic::error,
+            [this](http::Exchange& exchange) { return list_models(exchange, anthropic_models); });
+    }
+
+    void register_ollama(http::Router& router) {
+        for (const char* path : {"/api/chat", "/api/generate", "/api/embed"}) {
+            ollama::Kind kind = path == std::string_view("/api/chat")       ? ollama::Kind::chat
+                                : path == std::string_view("/api/generate") ? ollama::Kind::generate
+                                                                            : ollama::Kind::embed;
+            Endpoint endpoint = kind == ollama::Kind::embed ? Endpoint::embeddings : Endpoint::chat;
+            add(router, http::Method::post, path, ollama::error,
+                [this, kind, endpoint](http::Exchange& exchange) {
+                    return chat.handle_client(exchange, ollama::make_edge(kind, services.clock), endpoint);
+                });
         }
-        std::string body = model_json(*model);
-        co_await exchange.respond(200, "application/json", body);
+        for (const char* path : {"/api/tags", "/api/ps"})
+            add(router, http::Method::get, path, ollama::error,
+                [this](http::Exchange& exchange) { return list_models(exchange, ollama_tags); });
+        add(router, http::Method::post, "/api/show", ollama::error,
+            [this](http::Exchange& exchange) { return show_model(exchange); });
+        add_open(router, "/api/version", ollama::error, [](http::Exchange& exchange) {
+            return respond_text(exchange, R"({"version":")" NEBULA_VERSION R"("})");
+        });
     }
 
     Services services;
@@ -132,39 +211,18 @@ Gateway::~Gateway() = default;
 void Gateway::register_routes(http::Router& router) {
     Impl* impl = impl_.get();
     router.set_dialect("/", openai_error);
-    const std::string access = accounts::Access::key().name();
-    const std::string open = accounts::Access::anyone().name();
     for (auto [base, dialect] : bases) {
         for (Endpoint endpoint : {Endpoint::chat, Endpoint::completions, Endpoint::embeddings,
                                   Endpoint::rerank, Endpoint::moderations})
-            router.add(
-                http::Method::post, std::string(base) + info(endpoint).path, dialect,
-                [impl, endpoint](http::Exchange& exchange) { return impl->chat.handle(exchange, endpoint); },
-                access);
+            impl->add(
+                router, http::Method::post, std::string(base) + info(endpoint).path, dialect,
+                [impl, endpoint](http::Exchange& exchange) { return impl->chat.handle(exchange, endpoint); });
     }
-    router.add(
-        http::Method::get, "/v1/models", openai_error,
-        [impl](http::Exchange& exchange) { return impl->list_models(exchange); }, access);
-    router.add(
-        http::Method::get, "/v1/models/{id*}", openai_error,
-        [impl](http::Exchange& exchange) { return impl->get_model(exchange); }, access);
-    for (const char* base : {"/v1/messages", "/anthropic/v1/messages"}) {
-        router.add(
-            http::Method::post, base, anthropic::error,
-            [impl](http::Exchange& exchange) {
-                return impl->chat.handle_client(exchange, anthropic::make_edge(exchange.id()));
-            },
-            access);
-        router.add(
-            http::Method::post, std::string(base) + "/count_tokens", anthropic::error,
-            [impl](http::Exchange& exchange) { return impl->count_tokens(exchange); }, access);
-    }
-    router.add(
-        http::Method::post, "/api/v1/chat", http::credits_error,
-        [impl](http::Exchange& exchange) { return impl->chat.handle_credits(exchange); }, access);
-    router.add(
-        http::Method::get, "/api/models", http::credits_error,
-        [impl](http::Exchange& exchange) { return impl->list_public(exchange); }, open);
+    impl->register_lists(router);
+    impl->register_anthropic(router);
+    impl->register_ollama(router);
+    impl->add(router, http::Method::post, "/api/v1/chat", http::credits_error,
+              [impl](http::Exchange& exchange) { return impl->chat.handle_credits(exchange); });
 }
 
 }  // namespace nebula::gateway

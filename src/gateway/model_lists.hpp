@@ -1,0 +1,24 @@
+#pragma once
+// The catalog as each API lists it. JSON texts.
+
+#include <string>
+
+#include "catalog/catalog.hpp"
+
+namespace nebula::gateway {
+
+/// OpenAI: {"id","object":"model",…}, and the list of all.
+std::string openai_model(const catalog::Model& model);
+std::string openai_models(const catalog::Snapshot& snapshot);
+/// Anthropic: {"data":[{"type":"model","id","display_name","created_at",…}],"has_more","first_id","last_id"}.
+std::string anthropic_model(const catalog::Model& model);
+std::string anthropic_models(const catalog::Snapshot& snapshot);
+/// OpenRouter: prices as decimal text in USD per token; {"data":[…]}.
+std::string openrouter_models(const catalog::Snapshot& snapshot);
+/// Platform: {"data":{"models":[{"model_name",…,"price"}]},"message","status"}.
+std::string platform_models(const catalog::Snapshot& snapshot);
+/// Ollama: /api/tags, /api/ps and /api/show.
+std::string ollama_tags(const catalog::Snapshot& snapshot);
+std::string ollama_show(const catalog::Model& model);
+
+}  // namespace nebula::gateway
