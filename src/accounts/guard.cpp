@@ -80,6 +80,7 @@ Async<Result<Caller>> Guard::identify(http::Exchange& exchange) {
 }
 
 Async<void> Guard::serve(http::Exchange& exchange, Access access, std::shared_ptr<const Handler> handler) {
+    exchange.add_header("cache-control", "no-store");
     if (access.who == Access::Who::anyone) {
         Caller anyone;
         anyone.ip = exchange.remote_ip();

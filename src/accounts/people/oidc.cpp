@@ -16,7 +16,7 @@ namespace json = boost::json;
 
 constexpr std::size_t answer_bytes_max = 512 * 1024;
 constexpr std::chrono::hours metadata_keep{1};
-constexpr std::chrono::minutes keys_ask_again{1};
+constexpr std::chrono::seconds keys_ask_again{1};
 
 std::unexpected<Error> provider_failed(std::string detail) {
     return fail(Code::upstream_failed, "the sign-in provider did not answer as it should", {},

@@ -13,7 +13,8 @@
 namespace nebula::accounts {
 
 /// Thread-safe; its coroutines run on I/O threads (they use the HTTP client). What the provider tells of
-/// itself is kept for an hour, its keys too; an unknown key id asks anew, at most once a minute.
+/// itself is kept for an hour, its keys too; an unknown key id asks anew, at most once a
+/// second.
 class OidcProvider {
    public:
     OidcProvider(const OidcSettings& settings, http::Client& client, const Clock& clock);

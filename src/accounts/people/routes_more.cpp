@@ -22,7 +22,6 @@ Response redirect(const std::string& url) {
     response.status = 302;
     response.content_type = {};
     response.headers.emplace_back("location", url);
-    response.headers.emplace_back("cache-control", "no-store");
     return response;
 }
 

@@ -74,14 +74,14 @@ Async<Result<User>> People::Impl::sign_up(std::string email, Secret password, st
     auto enter = [this, wanted, token, ip](Tx& tx) -> Result<SignedUp> {
         Time now = clock.now();
         SignedUp done;
-        // The operator's invitation vouches for the address. The token of a team's is seen by whoever invites,
-        // so it lets somebody sign up but proves nothing.
+        // The operator's invitation vouches for the address. The token of a team's is seen by whoever
+        // invites, so it lets somebody sign up but proves nothing.
         bool is_vouched = false, is_invited = false;
         if (!wanted.invitation.empty()) {
             auto invited = people_sql::use_token(tx, wanted.invitation, "invite", now);
             is_vouched = invited && invited->email == wanted.email;
-            is_invited = is_vouched ||
-                         people_sql::has_team_invitation(tx, wanted.invitation, wanted.email, now);
+            is_invited =
+                is_vouched || people_sql::has_team_invitation(tx, wanted.invitation, wanted.email, now);
             if (invited && invited->email != wanted.email) return not_invited();
         }
         if (settings.sign_up == "invite" && !is_invited) return not_invited();
