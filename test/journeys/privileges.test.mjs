@@ -27,6 +27,7 @@ const open_routes = [
   'POST /api/v1/login', // how credentials are got
   'GET /.well-known/nebula-receipt-key', // a public key is for everybody
   'POST /api/v1/payment/webhook', // signed by the payment provider
+  'POST /webhooks/stripe', // the same
   /^(GET|POST) \/console\/api\/auth\//, // signing up and in, resetting, verifying
   /^GET \/console\/api\/oidc\//, // the way to the identity provider and back
   'GET /api/v1/teams/invitations/{token}', // who was invited may look before signing up: the token is the credential
