@@ -38,7 +38,7 @@ void TeamService::mail(const NewInvitation& made, const Caller& by) {
         {invitation.email, inviter + " invites you to the team " + invitation.team_name,
          inviter + " (" + by.email + ") invites you to the team \"" + invitation.team_name +
              "\".\n\nTo accept, sign in with this e-mail address and open:\n" + public_url_ +
-             "/invitations/" + made.token.reveal() +
+             "/invitation?token=" + made.token.reveal() +
              "\n\nThe link is good for 7 days. If you do not know what this is about, do nothing.\n"});
 }
 
