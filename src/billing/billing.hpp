@@ -198,9 +198,9 @@ struct HoldRequest {
     // The plan's quota, used before the credits: tokens it has pay first, credits hold the price of the rest.
     // Used when uses_quota and the account's Terms have a quota.
     bool uses_quota = false;
-    Prices prices;      // with uses_quota: worst_case = charge_of(prices, most)
-    TokenUsage most;    // worst case in tokens
-    TokenUsage fewest;  // least in tokens
+    Prices prices = {};      // with uses_quota: worst_case = charge_of(prices, most)
+    TokenUsage most = {};    // worst case in tokens
+    TokenUsage fewest = {};  // least in tokens
 };
 
 struct Settled {

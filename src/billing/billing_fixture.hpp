@@ -18,7 +18,8 @@ namespace nebula::billing {
 constexpr std::int64_t credit = Nanos::per_credit;
 
 inline std::vector<store::Migration> all_migrations() {
-    std::vector<store::Migration> all(accounts::migrations().begin(), accounts::migrations().end());
+    std::vector<store::Migration> all(store::migrations().begin(), store::migrations().end());
+    all.insert(all.end(), accounts::migrations().begin(), accounts::migrations().end());
     all.insert(all.end(), migrations().begin(), migrations().end());
     return all;
 }
