@@ -37,8 +37,8 @@ class Notices {
 
     /// Called on the listening thread (on SQLite: on the committing thread, after the commit, also before
     /// start()); must be quick and must not throw. Every process hears every notice at least once, its own
-    /// included; order is kept per publisher only. Subscribe before start() and before anything publishes;
-    /// subscriptions last until stop().
+    /// included; order is kept per publisher only. A subscription lasts until stop(); it hears what is
+    /// published after it was made and after start().
     void subscribe(std::string topic, std::function<void(std::string_view payload)> callback);
     /// Called when notices may have been missed (connection lost for longer than changes are kept, 10
     /// minutes): forget what was cached.

@@ -137,25 +137,42 @@ class PgTx final : public EngineTx {
 
 class PgOwnership final : public Ownership {
    public:
-    explicit PgOwnership(std::unique_ptr<PgConnection> connection) : connection_(std::move(connection)) {}
+    using Lock = std::function<std::unique_ptr<PgConnection>()>;
+    explicit PgOwnership(std::unique_ptr<PgConnection> connection, Lock lock)
+        : connection_(std::move(connection)), lock_(std::move(lock)) {}
 
     bool held() const override { return held_.load(std::memory_order_acquire); }
 
+    /// A lost connection is made again: the lock is shared, and what stops a process that is cut off is the
+    /// lease of its node. It is lost only when somebody holds it alone by then.
     bool ping() override {
-        std::lock_guard lock(mutex_);
+        std::lock_guard guard(mutex_);
         if (!held()) return false;
         try {
-            connection_->execute(sql_ping, {});
+            if (connection_ != nullptr) connection_->execute(sql_ping, {});
         } catch (const DbError& e) {
-            LOG_ERROR("lost the ownership of the database", {"error", e.what()});
-            held_.store(false, std::memory_order_release);
+            LOG_WARN("the connection that owns the database was lost", {"error", e.what()});
+            connection_.reset();
         }
+        if (connection_ == nullptr) take_again();
         return held();
     }
 
    private:
+    void take_again() {
+        try {
+            connection_ = lock_();
+            if (connection_ != nullptr) return;
+            LOG_ERROR("lost the ownership of the database");
+            held_.store(false, std::memory_order_release);
+        } catch (const DbError& e) {
+            LOG_WARN("the database cannot be reached", {"error", e.what()});
+        }
+    }
+
     std::mutex mutex_;
-    std::unique_ptr<PgConnection> connection_;  // its end is the end of the lock
+    std::unique_ptr<PgConnection> connection_;  // its end is the end of the lock; null while it is away
+    const Lock lock_;
     std::atomic<bool> held_{true};
 };
 
@@ -173,11 +190,9 @@ class PgDb final : public Db {
     Engine engine() const override { return Engine::postgres; }
 
     std::unique_ptr<Ownership> try_own() override {
-        auto connection = std::make_unique<PgConnection>(settings_, meters_);
-        connection->script("setup", "SET idle_session_timeout = 0");
-        PgResult result = connection->execute(sql_own, {});
-        if (std::string_view(PQgetvalue(result.get(), 0, 0)) != "t") return nullptr;
-        return std::make_unique<PgOwnership>(std::move(connection));
+        auto connection = lock_shared();
+        if (connection == nullptr) return nullptr;
+        return std::make_unique<PgOwnership>(std::move(connection), [this] { return lock_shared(); });
     }
 
     void check() { connections_.put_back(connections_.take()); }
@@ -188,6 +203,15 @@ class PgDb final : public Db {
     }
 
    private:
+    /// A connection that holds the lock; null when somebody holds it alone.
+    std::unique_ptr<PgConnection> lock_shared() {
+        auto connection = std::make_unique<PgConnection>(settings_, meters_);
+        connection->script("setup", "SET idle_session_timeout = 0");
+        PgResult result = connection->execute(sql_own, {});
+        if (std::string_view(PQgetvalue(result.get(), 0, 0)) != "t") return nullptr;
+        return connection;
+    }
+
     struct Lease {
         ConnectionPool<PgConnection>& pool;
         std::unique_ptr<PgConnection> connection;

@@ -121,10 +121,11 @@ struct StoreSettings {
 class Ownership {
    public:
     virtual ~Ownership() = default;
-    /// False once the lock is lost (PostgreSQL connection gone): the owner must stop admitting.
+    /// False once the lock is lost for good: the owner must stop.
     virtual bool held() const = 0;
-    /// Asks the server whether the lock is still there, and answers held(). Blocks: call it every few seconds
-    /// from a thread that may.
+    /// Asks the server whether the lock is still there, takes it again when its connection was lost (which
+    /// does not end it: see Node::is_live()), and answers held(). Blocks: call it every few seconds from a
+    /// thread that may. The Db must still live.
     virtual bool ping() { return held(); }
 };
 

@@ -38,14 +38,30 @@ Subscriptions::Subscriptions(metrics::Registry& metrics)
                                  "Times that change notices may have been missed.")) {}
 
 void Subscriptions::add(std::string topic, std::function<void(std::string_view)> callback) {
-    subscribers_.push_back({std::move(topic), std::move(callback)});
+    std::lock_guard lock(mutex_);
+    auto more = std::make_shared<Lists>(*lists_);
+    more->subscribers.push_back({std::move(topic), std::move(callback)});
+    lists_ = std::move(more);
+}
+
+void Subscriptions::add_gap(std::function<void()> callback) {
+    std::lock_guard lock(mutex_);
+    auto more = std::make_shared<Lists>(*lists_);
+    more->gaps.push_back(std::move(callback));
+    lists_ = std::move(more);
+}
+
+std::shared_ptr<const Subscriptions::Lists> Subscriptions::lists() const {
+    std::lock_guard lock(mutex_);
+    return lists_;
 }
 
 void Subscriptions::deliver(std::string_view topic, std::string_view payload) {
     Entry entry(*this);
     if (!entry.is_open()) return;
     heard_.add();
-    for (const Subscriber& subscriber : subscribers_)
+    auto now = lists();
+    for (const Subscriber& subscriber : now->subscribers)
         if (subscriber.topic == topic) call(subscriber.callback, payload);
 }
 
@@ -53,7 +69,8 @@ void Subscriptions::gap() {
     Entry entry(*this);
     if (!entry.is_open()) return;
     gap_count_.add();
-    for (const auto& callback : gaps_) call(callback);
+    auto now = lists();
+    for (const auto& callback : now->gaps) call(callback);
 }
 
 void Subscriptions::close() {

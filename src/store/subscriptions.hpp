@@ -1,8 +1,10 @@
 #pragma once
-// Who hears which notices. Private to this module. Thread-safe once the subscribers are in.
+// Who hears which notices. Private to this module. Thread-safe.
 
 #include <atomic>
 #include <functional>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,9 +17,8 @@ class Subscriptions {
    public:
     explicit Subscriptions(metrics::Registry& metrics);
 
-    /// Both before anything is delivered.
     void add(std::string topic, std::function<void(std::string_view)> callback);
-    void add_gap(std::function<void()> callback) { gaps_.push_back(std::move(callback)); }
+    void add_gap(std::function<void()> callback);
 
     void deliver(std::string_view topic, std::string_view payload);
     void gap();
@@ -29,11 +30,16 @@ class Subscriptions {
         std::string topic;
         std::function<void(std::string_view)> callback;
     };
+    struct Lists {
+        std::vector<Subscriber> subscribers;
+        std::vector<std::function<void()>> gaps;
+    };
     /// Counts the deliveries under way; false once closed.
     class Entry;
+    std::shared_ptr<const Lists> lists() const;
 
-    std::vector<Subscriber> subscribers_;
-    std::vector<std::function<void()>> gaps_;
+    mutable std::mutex mutex_;
+    std::shared_ptr<const Lists> lists_ = std::make_shared<Lists>();  // replaced whole, so calls need no lock
     std::atomic<bool> closed_{false};
     std::atomic<int> running_{0};
     metrics::Counter& heard_;
