@@ -216,20 +216,21 @@ TEST_P(RateNodes, AddressesCostNoTransaction) {
     EXPECT_EQ(number("SELECT COUNT(*) FROM rate_shares"), 0);
 }
 
-// Many requests that arrive at once at a node without a share are served together and none is refused in
-// vain.
-TEST_P(RateNodes, ManyThreadsGetTheWholeLimit) {
+// Requests that arrive at once at nodes without a share are served together; the limit holds, and next to
+// none is refused in vain.
+TEST_P(RateNodes, ManyThreadsOnTwoNodesGetTheLimitAndNoMore) {
     check.limits.rpm = 1'000;
     start(2);
     std::atomic<int> count{0};
     std::vector<std::jthread> threads;
     for (std::size_t t = 0; t < 4; ++t)
         threads.emplace_back([&, t] {
-            for (int i = 0; i < 200; ++i)
+            for (int i = 0; i < 300; ++i)
                 if (processes[t % 2]->request(check).admitted) ++count;
         });
     threads.clear();
-    EXPECT_EQ(count.load(), 800);
+    EXPECT_LE(count.load(), 1'000);
+    EXPECT_GE(count.load(), 950);
 }
 
 }  // namespace

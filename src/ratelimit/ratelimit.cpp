@@ -30,7 +30,7 @@ struct Now {
 
 /// What a decision found, beyond what the caller is told.
 struct Verdict {
-    Standing standing;
+    Standing& standing;
     bool is_undecided = false;
     std::size_t refused_kind = 0;
     std::size_t refused_by = 0;
@@ -47,15 +47,6 @@ struct Verdict {
     }
 };
 
-void tighten(std::int64_t limit, std::int64_t left, std::int64_t& standing_limit, std::int64_t& remaining,
-             std::int64_t& reset_ms, std::int64_t new_reset_ms) {
-    left = std::max<std::int64_t>(0, left);
-    if (standing_limit >= 0 && remaining <= left) return;
-    standing_limit = limit;
-    remaining = left;
-    reset_ms = new_reset_ms;
-}
-
 }  // namespace
 
 struct RateLimiter::Impl {
@@ -68,17 +59,19 @@ struct RateLimiter::Impl {
 
     Bucket* bucket_for(Locked& locked, const Found& found, Now now);
     /// The whole answer before anything is taken; `admitted` tells whether everything fits.
-    Verdict judge(Locked& locked, const Use& use, Now now);
-    void judge_unit(const Found& found, Unit unit, std::int64_t amount, Now now, Verdict& verdict);
+    void judge(Locked& locked, const Use& use, Now now, Verdict& verdict);
+    /// By the windows of this process alone.
+    void judge_alone(const Found& found, const Use& use, Now now, Verdict& verdict) const;
+    /// By this node's share of the limit.
+    void judge_leased(const Found& found, Unit unit, std::int64_t amount, Now now, Verdict& verdict) const;
     void judge_day(const Found& found, Now now, Verdict& verdict);
     void count_use(const Found& found, const Use& use, Now now) const;
     void describe(const Found& found, Now now, Standing& standing) const;
-    Standing conclude(Verdict verdict);
+    void conclude(Verdict& verdict);
 
     bool is_leased(Kind kind) const { return is_shared && !is_address(kind); }
-    std::int64_t limit_here(const Check& check, Unit unit) const {
-        std::int64_t limit = limit_of(check.limits, unit);
-        if (!is_shared || limit <= 0 || !is_address(check.subject.kind)) return limit;
+    /// Of an address's limit, when there are several nodes.
+    std::int64_t part_of(std::int64_t limit) const {
         return std::max<std::int64_t>(1, limit / node->live_count());
     }
 
@@ -92,6 +85,7 @@ struct RateLimiter::Impl {
     std::shared_ptr<std::atomic<std::int64_t>> buckets = std::make_shared<std::atomic<std::int64_t>>(0);
     metrics::Counter& admitted;
     metrics::Counter& untracked;
+    metrics::Counter& undecided;
     std::array<std::array<metrics::Counter*, unit_count + 1>, kind_names.size()> refused{};
     std::unique_ptr<Keeper> keeper;  // last: its thread uses the table
 };
@@ -106,7 +100,9 @@ RateLimiter::Impl::Impl(const LimitSettings& settings, const Clock& source, metr
       admitted(
           metrics.counter("nebula_ratelimit_admitted_total", "Requests that the rate limits let through.")),
       untracked(metrics.counter("nebula_ratelimit_untracked_total",
-                                "Subjects let through uncounted because every bucket was in use.")) {
+                                "Subjects let through uncounted because every bucket was in use.")),
+      undecided(metrics.counter("nebula_ratelimit_undecided_total",
+                                "Decisions put off until a share or the count of the day was there.")) {
     for (Shard& shard : table.shards)
         shard.set_max(std::max<std::size_t>(1, buckets_max / Table::shard_count));
     const char* name = shadow ? "nebula_ratelimit_shadow_refused_total" : "nebula_ratelimit_refused_total";
@@ -143,18 +139,15 @@ Bucket* RateLimiter::Impl::bucket_for(Locked& locked, const Found& found, Now no
     return bucket;
 }
 
-void RateLimiter::Impl::judge_unit(const Found& found, Unit unit, std::int64_t amount, Now now,
-                                   Verdict& verdict) {
-    std::int64_t limit = limit_here(*found.check, unit);
+void RateLimiter::Impl::judge_leased(const Found& found, Unit unit, std::int64_t amount, Now now,
+                                     Verdict& verdict) const {
+    std::int64_t limit = limit_of(found.check->limits, unit);
     if (limit <= 0) return;
-    Kind kind = found.check->subject.kind;
     const Window& window = *found.bucket->window(unit);
-    auto refuse = [&](std::int64_t wait_ms) { verdict.refuse(kind, index_of(unit), wait_ms); };
+    auto refuse = [&](std::int64_t wait_ms) {
+        verdict.refuse(found.check->subject.kind, index_of(unit), wait_ms);
+    };
     if (amount > limit) return refuse(0);
-    if (!is_leased(kind)) {
-        if (window.sum() + amount > limit) refuse(window.ms_until_at_most(limit - amount, now.ms));
-        return;
-    }
     Share& share = found.bucket->extra->shares[index_of(unit)];
     share.limit = limit;
     share.ask(amount, now.second);
@@ -171,9 +164,23 @@ void RateLimiter::Impl::judge_unit(const Found& found, Unit unit, std::int64_t a
     refuse(std::max({wait_ms, share.denied_until_ms - now.ms, std::int64_t{1}}));
 }
 
+void RateLimiter::Impl::judge_alone(const Found& found, const Use& use, Now now, Verdict& verdict) const {
+    const Limits& limits = found.check->limits;
+    Kind kind = found.check->subject.kind;
+    auto judge_unit = [&](const Window& window, std::int64_t limit, std::int64_t amount, Unit unit) {
+        if (is_shared) limit = part_of(limit);
+        if (amount > limit)
+            verdict.refuse(kind, index_of(unit), 0);
+        else if (window.sum() + amount > limit)
+            verdict.refuse(kind, index_of(unit), window.ms_until_at_most(limit - amount, now.ms));
+    };
+    if (limits.rpm > 0) judge_unit(found.bucket->requests, limits.rpm, 1, Unit::requests);
+    if (limits.tpm > 0) judge_unit(*found.bucket->tokens, limits.tpm, use.tokens, Unit::tokens);
+    if (limits.ipm > 0) judge_unit(*found.bucket->images, limits.ipm, use.images, Unit::images);
+}
+
 void RateLimiter::Impl::judge_day(const Found& found, Now now, Verdict& verdict) {
     std::int64_t limit = found.check->limits.rpd;
-    if (limit <= 0) return;
     Day& day = found.bucket->extra->day;
     std::int64_t until_midnight_ms = enter_day(day, clock.now(), now.ms);
     auto refuse = [&](std::int64_t wait_ms) { verdict.refuse(found.check->subject.kind, by_day, wait_ms); };
@@ -188,18 +195,18 @@ void RateLimiter::Impl::judge_day(const Found& found, Now now, Verdict& verdict)
     verdict.is_undecided = true;
 }
 
-Verdict RateLimiter::Impl::judge(Locked& locked, const Use& use, Now now) {
-    Verdict verdict;
-    bool is_cut_off = is_shared && !node->is_live();
+void RateLimiter::Impl::judge(Locked& locked, const Use& use, Now now, Verdict& verdict) {
     for (const Found& found : locked) {
         if (found.bucket == nullptr) continue;
-        // Others may be taking over what this node held.
-        if (is_cut_off && is_leased(found.check->subject.kind))
-            verdict.refuse(found.check->subject.kind, 0, retry_soon_ms);
-        for (Unit unit : all_units) judge_unit(found, unit, amount_of(use, unit), now, verdict);
-        judge_day(found, now, verdict);
+        if (!is_leased(found.check->subject.kind)) {
+            judge_alone(found, use, now, verdict);
+        } else {
+            // Others may be taking over what this node held.
+            if (!node->is_live()) verdict.refuse(found.check->subject.kind, 0, retry_soon_ms);
+            for (Unit unit : all_units) judge_leased(found, unit, amount_of(use, unit), now, verdict);
+        }
+        if (found.check->limits.rpd > 0) judge_day(found, now, verdict);
     }
-    return verdict;
 }
 
 void RateLimiter::Impl::count_use(const Found& found, const Use& use, Now now) const {
@@ -215,63 +222,78 @@ void RateLimiter::Impl::count_use(const Found& found, const Use& use, Now now) c
 }
 
 void RateLimiter::Impl::describe(const Found& found, Now now, Standing& standing) const {
-    const Check& check = *found.check;
-    std::int64_t ignored = 0;
-    for (Unit unit : all_units) {
-        std::int64_t limit = limit_here(check, unit);
-        if (limit <= 0) continue;
-        const Window& window = *found.bucket->window(unit);
+    const Limits& limits = found.check->limits;
+    Bucket& bucket = *found.bucket;
+    auto tell = [&](const Window& window, std::int64_t limit, Unit unit, std::int64_t& of,
+                    std::int64_t& remaining, std::int64_t& reset_ms) {
         std::int64_t left = limit - window.sum();
-        if (is_leased(check.subject.kind)) {
-            const Share& share = found.bucket->extra->shares[index_of(unit)];
-            left = std::min(left, std::min(share.held, share.cap) - window.sum() + share.pool);
+        if (is_shared) [[unlikely]] {
+            if (is_address(found.check->subject.kind)) {
+                limit = part_of(limit);
+                left = limit - window.sum();
+            } else {
+                const Share& share = bucket.extra->shares[index_of(unit)];
+                left = std::min(left, std::min(share.held, share.cap) - window.sum() + share.pool);
+            }
         }
-        std::int64_t reset = window.ms_until_empty(now.ms);
-        if (unit == Unit::requests)
-            tighten(limit, left, standing.limit_requests, standing.remaining_requests,
-                    standing.reset_requests_ms, reset);
-        else if (unit == Unit::tokens)
-            tighten(limit, left, standing.limit_tokens, standing.remaining_tokens, standing.reset_tokens_ms,
-                    reset);
-        else
-            tighten(limit, left, standing.limit_images, standing.remaining_images, ignored, reset);
-    }
-    if (check.limits.rpd <= 0) return;
-    const Day& day = found.bucket->extra->day;
-    tighten(check.limits.rpd, check.limits.rpd - (day.taken - day.left), standing.limit_day,
-            standing.remaining_day, standing.reset_day_ms, day.until_second * 1000 - now.ms);
+        left = std::max<std::int64_t>(0, left);
+        if (of >= 0 && remaining <= left) return;
+        of = limit;
+        remaining = left;
+        reset_ms = window.ms_until_empty(now.ms);
+    };
+    std::int64_t ignored = 0;
+    if (limits.rpm > 0)
+        tell(bucket.requests, limits.rpm, Unit::requests, standing.limit_requests,
+             standing.remaining_requests, standing.reset_requests_ms);
+    if (limits.tpm > 0)
+        tell(*bucket.tokens, limits.tpm, Unit::tokens, standing.limit_tokens, standing.remaining_tokens,
+             standing.reset_tokens_ms);
+    if (limits.ipm > 0)
+        tell(*bucket.images, limits.ipm, Unit::images, standing.limit_images, standing.remaining_images,
+             ignored);
+    if (limits.rpd <= 0) return;
+    const Day& day = bucket.extra->day;
+    std::int64_t left = std::max<std::int64_t>(0, limits.rpd - (day.taken - day.left));
+    if (standing.limit_day >= 0 && standing.remaining_day <= left) return;
+    standing.limit_day = limits.rpd;
+    standing.remaining_day = left;
+    standing.reset_day_ms = day.until_second * 1000 - now.ms;
 }
 
-Standing RateLimiter::Impl::conclude(Verdict verdict) {
+void RateLimiter::Impl::conclude(Verdict& verdict) {
     Standing& standing = verdict.standing;
     if (standing.admitted) {
         admitted.add();
-        return standing;
+        return;
     }
-    if (standing.needs_share) return standing;
+    if (standing.needs_share) {
+        undecided.add();
+        return;
+    }
     refused[verdict.refused_kind][verdict.refused_by]->add();
     if (shadow) {
         standing.admitted = true;
         standing.retry_after_ms = 0;
-        return standing;
+        return;
     }
     standing.scope = kind_names[verdict.refused_kind];
     standing.unit = unit_names[verdict.refused_by];
     standing.tokens = verdict.refused_by == index_of(Unit::tokens);
-    return standing;
 }
 
 Standing RateLimiter::Impl::take(const Check* checks, std::size_t count, Use use) {
     use.tokens = std::max<std::int64_t>(0, use.tokens);
     use.images = std::max<std::int64_t>(0, use.images);
     Locked locked(table, checks, count);
-    if (locked.begin() == locked.end()) return {};
+    Standing standing;
+    Verdict verdict{standing};
+    if (locked.begin() == locked.end()) return standing;
     std::int64_t ms = milliseconds(clock.ticks());
     Now now{ms, ms / 1000};
     for (Found& found : locked) found.bucket = bucket_for(locked, found, now);
 
-    Verdict verdict = judge(locked, use, now);
-    Standing& standing = verdict.standing;
+    judge(locked, use, now, verdict);
     if (standing.admitted && verdict.is_undecided) {
         standing.admitted = false;
         standing.needs_share = true;
@@ -285,7 +307,8 @@ Standing RateLimiter::Impl::take(const Check* checks, std::size_t count, Use use
         if (standing.taken) count_use(found, use, now);
         describe(found, now, standing);
     }
-    return conclude(verdict);
+    conclude(verdict);
+    return standing;
 }
 
 void RateLimiter::Impl::correct(const Check* checks, std::size_t count, std::int64_t tokens,

@@ -8,7 +8,9 @@
 namespace nebula::ratelimit {
 namespace {
 
+// In advance: a sixteenth of the limit, or a quarter of a minute at the present pace.
 constexpr std::int64_t ahead_part = 16;
+constexpr std::int64_t ahead_demand_part = 4;
 constexpr std::int64_t window_us = Window::seconds * 1'000'000;
 
 #define NOW "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
@@ -119,7 +121,8 @@ void decide(ShareWant& want, const Holdings& holdings) {
         std::int64_t beyond = want.is_shrinking ? 0 : free / 2;
         allowed = std::max(fair - holdings.mine, beyond);
     }
-    std::int64_t wished = need > 0 ? need + want.limit / ahead_part : 0;
+    std::int64_t ahead = std::max(want.limit / ahead_part, want.demand / ahead_demand_part);
+    std::int64_t wished = need > 0 ? need + ahead : 0;
     std::int64_t grant = std::min({wished, free, std::max<std::int64_t>(0, allowed)});
     want.share = holdings.mine + grant;
     want.pool = free - grant;

@@ -55,8 +55,8 @@ struct ShareWant {
     bool is_entitled = false;  // it has less than its fair share
 };
 
-/// Decides how much of the free pool the node takes: what it needs and a sixteenth of the limit in advance;
-/// when demand exceeds the limit no more than its fair share, or half of what lies free.
+/// Decides how much of the free pool the node takes: what it needs and some in advance; when demand
+/// exceeds the limit no more than its fair share, or half of what lies free.
 void decide(ShareWant& want, const Holdings& holdings);
 
 /// Nobody else changes these subjects' rows upwards until the transaction ends. Sorted, against deadlocks.
