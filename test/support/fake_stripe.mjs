@@ -126,7 +126,7 @@ export class FakeStripe {
     const print = createHash('sha256').update(`${method} ${path} ${text}`).digest('hex');
     const known = method === 'POST' && key ? this.used_keys.get(key) : null;
     if (known && known.print !== print) {
-      const message = `Keys for idempotent requests can only be used with the same parameters they were first used with. Key: ${key}`;
+      const message = `Keys for idempotent requests can only be used with the parameters they were first used with: ${key}`;
       return { status: 400, body: { error: { type: 'idempotency_error', message } } };
     }
     if (known) return { ...known.answer, replayed: true };
@@ -152,8 +152,9 @@ export class FakeStripe {
       livemode: false,
       metadata: {},
       billing_details: { address: null, email: null, name: null, phone: null },
-      card: { brand, last4, exp_month, exp_year, fingerprint: fingerprint ?? randomBytes(8).toString('hex'), funding: 'credit', country: 'US' },
+      card: { brand, last4, exp_month, exp_year, fingerprint: null, funding: 'credit', country: 'US' },
     };
+    method.card.fingerprint = fingerprint ?? randomBytes(8).toString('hex');
     Object.defineProperty(method, 'decline', { value: decline, writable: true, enumerable: false });
     this.payment_methods.set(method.id, method);
     return method;

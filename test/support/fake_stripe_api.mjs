@@ -2,8 +2,10 @@
 
 const error = (status, type, message, more = {}) => ({ status, body: { error: { type, message, ...more } } });
 const invalid = (message, param, code) => error(400, 'invalid_request_error', message, { param, ...(code ? { code } : {}) });
-const missing = (kind, id) =>
-  error(404, 'invalid_request_error', `No such ${kind}: '${id}'`, { code: 'resource_missing', param: kind === 'customer' ? 'customer' : 'id' });
+const missing = (kind, id) => {
+  const about = { code: 'resource_missing', param: kind === 'customer' ? 'customer' : 'id' };
+  return error(404, 'invalid_request_error', `No such ${kind}: '${id}'`, about);
+};
 const ok = (body) => ({ status: 200, body });
 const list = (url, data) => ({ object: 'list', url, has_more: false, data });
 const now = () => Math.floor(Date.now() / 1000);
@@ -130,10 +132,11 @@ function make_setup(fake, form) {
 
 function confirm(fake, intent, form) {
   if (intent.status === 'succeeded')
-    return invalid('You cannot confirm this PaymentIntent because it has already succeeded after being previously confirmed.', undefined, 'payment_intent_unexpected_state');
+    return invalid('You cannot confirm this PaymentIntent: it has already succeeded.', undefined, 'payment_intent_unexpected_state');
   const name = form.payment_method ?? intent.payment_method;
   const method = name ? fake.method(name) : null;
-  if (!method) return name ? missing('PaymentMethod', name) : invalid('You cannot confirm this PaymentIntent because it is missing a payment method.');
+  if (!name) return invalid('You cannot confirm this PaymentIntent because it is missing a payment method.');
+  if (!method) return missing('PaymentMethod', name);
   if (method.customer && method.customer !== intent.customer)
     return invalid('The provided PaymentMethod cannot be used: it belongs to another Customer.', 'payment_method');
   return fake.charge(intent, method) ? ok(intent) : declined(intent);
@@ -160,8 +163,10 @@ function make_session(fake, form) {
     currency = line.price_data.currency;
     total += unit * quantity;
   }
-  if (form.mode === 'payment' && lines.length === 0) return invalid('Missing required param: line_items.', 'line_items', 'parameter_missing');
-  if (form.mode === 'payment' && total < 50) return invalid('The Checkout Session total amount due must add up to at least $0.50 usd', 'line_items');
+  if (form.mode === 'payment' && lines.length === 0)
+    return invalid('Missing required param: line_items.', 'line_items', 'parameter_missing');
+  if (form.mode === 'payment' && total < 50)
+    return invalid('The total amount due must add up to at least $0.50 usd', 'line_items');
   const id = fake.make_id('cs_test');
   const session = {
     id,
