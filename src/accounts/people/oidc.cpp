@@ -104,6 +104,10 @@ Async<Result<std::string>> OidcProvider::fetch(http::Method method, std::string 
     co_return std::move(*text);
 }
 
+Async<Result<std::string>> OidcProvider::get(std::string url) {
+    return fetch(http::Method::get, std::move(url), std::string(), std::string());
+}
+
 Async<Result<OidcProvider::Metadata>> OidcProvider::metadata() {
     {
         std::lock_guard lock(mutex_);
@@ -111,7 +115,7 @@ Async<Result<OidcProvider::Metadata>> OidcProvider::metadata() {
     }
     std::string address = without_slash(settings_.issuer) + "/.well-known/openid-configuration";
     if (!is_safe(address)) co_return provider_failed("the issuer must be an https URL");
-    auto text = co_await fetch(http::Method::get, std::move(address), {}, {});
+    auto text = co_await get(std::move(address));
     if (!text) co_return fail(text.error());
     auto object = object_of(*text);
     if (!object) co_return provider_failed("the discovery document is malformed");
@@ -145,7 +149,7 @@ Async<Result<std::vector<Jwk>>> OidcProvider::keys(std::string key_id) {
     }
     auto about = co_await metadata();
     if (!about) co_return fail(about.error());
-    auto text = co_await fetch(http::Method::get, about->jwks_uri, {}, {});
+    auto text = co_await get(about->jwks_uri);
     if (!text) co_return fail(text.error());
     auto parsed = parse_jwks(*text);
     if (!parsed) co_return provider_failed("the key set is malformed");

@@ -41,6 +41,7 @@ class OidcProvider {
     };
     Async<Result<Metadata>> metadata();
     Async<Result<std::vector<Jwk>>> keys(std::string key_id);
+    Async<Result<std::string>> get(std::string url);
     Async<Result<std::string>> fetch(http::Method method, std::string url, std::string headers,
                                      std::string body);
 

@@ -107,7 +107,8 @@ Async<Result<Secret>> People::Impl::make_jwt(Caller caller) {
     if (caller.kind != Caller::Kind::person)
         co_return fail(Code::forbidden, "tokens are for people, not for API keys");
     if (caller.session.empty()) {
-        auto started = co_await start_session(caller.user, caller.ip, {}, Kind::token);
+        std::string no_agent;
+        auto started = co_await start_session(caller.user, caller.ip, no_agent, Kind::token);
         if (!started) co_return fail(started.error());
         caller.session = started->session.id;
     }

@@ -30,6 +30,28 @@ std::string cut(std::string text, std::size_t size) {
     return text;
 }
 
+bool takes_code(People::Impl& impl, Tx& tx, const Person& person, const std::string& code) {
+    if (auto step = matching_totp_step(person.totp_secret, code, impl.clock.now()))
+        return people_sql::use_totp_step(tx, person.user.id, *step);
+    return people_sql::use_recovery_code(tx, person.user.id, recovery_code_hash(code), impl.clock.now());
+}
+
+/// With the right password: the second factor, then the session. Not a coroutine: runs start to finish on a
+/// database thread.
+Result<Person> finish(People::Impl& impl, Tx& tx, const Person& checked,
+                      const people_sql::StoredSession& session, const std::string& code) {
+    auto person = people_sql::person_by_id(tx, checked.user.id, true);
+    // Changed while the password was being compared.
+    if (!person || !person->user.is_active || person->password_hash != checked.password_hash) return wrong();
+    if (!person->totp_secret.empty() && !takes_code(impl, tx, *person, code))
+        return fail(Code::unauthenticated, "the code is wrong or was used before", "totp");
+    people_sql::clear_attempts(tx, email_hash(person->user.email));
+    people_sql::ensure_account(tx, impl.clock, *person);
+    people_sql::insert_session(tx, session);
+    impl.audit(tx, *person, session.session.ip, "Login", "Session", session.session.id);
+    return std::move(*person);
+}
+
 }  // namespace
 
 Async<Result<SignIn>> People::Impl::sign_in(SignInRequest request, Kind kind) {
@@ -86,27 +108,10 @@ Async<Result<SignIn>> People::Impl::sign_in(SignInRequest request, Kind kind) {
         co_return SignIn{{}, checked.user, checked.user.account, true};
     }
     auto session = new_session(checked.user.id, request.ip, request.user_agent, kind);
-    Secret cookie = session.session.token;
-    auto finish = [this, attempts, checked, session, code = request.totp,
-                   ip = request.ip](Tx& tx) -> Result<Person> {
-        auto person = people_sql::person_by_id(tx, checked.user.id, true);
-        // Changed while the password was being compared.
-        if (!person || !person->user.is_active || person->password_hash != checked.password_hash)
-            return wrong();
-        if (!person->totp_secret.empty()) {
-            auto step = matching_totp_step(person->totp_secret, code, clock.now());
-            bool is_good = step ? people_sql::use_totp_step(tx, person->user.id, *step)
-                                : people_sql::use_recovery_code(tx, person->user.id, recovery_code_hash(code),
-                                                                clock.now());
-            if (!is_good) return fail(Code::unauthenticated, "the code is wrong or was used before", "totp");
-        }
-        people_sql::clear_attempts(tx, attempts);
-        people_sql::ensure_account(tx, clock, *person);
-        people_sql::insert_session(tx, session);
-        audit(tx, *person, ip, "Login", "Session", session.session.id);
-        return std::move(*person);
+    auto work = [this, checked, session, code = request.totp](Tx& tx) {
+        return finish(*this, tx, checked, session, code);
     };
-    auto person = co_await db.in_tx(std::move(finish));
+    auto person = co_await db.in_tx(std::move(work));
     if (!person) {
         sign_in_wrong.add();
         co_return fail(person.error());

@@ -23,12 +23,14 @@ struct Wanted {
     std::string name;
     std::string password_hash;
     std::string invitation;  // hash; empty: none
+    std::string ip;
 };
 
 /// What came of it, to be told by mail after the commit.
 struct SignedUp {
     Person person;
     bool is_new = false;
+    bool is_waiting = false;     // for the mailed link to be opened
     bool is_active_now = false;  // became active by this
     bool may_mail = true;
 };
@@ -46,6 +48,83 @@ Mail exists_mail(const std::string& to, const std::string& url) {
                 url + "\n"};
 }
 
+/// Everything that can be told from the request alone; the address in its normal form.
+Result<std::string> checked(const std::string& email, const Secret& password, const std::string& name) {
+    auto address = check_email(email);
+    if (!address) return address;
+    auto good = check_password(password);
+    if (!good) return fail(good.error());
+    if (name.empty()) return address;
+    auto good_name = check_name(name, "name");
+    if (!good_name) return fail(good_name.error());
+    return address;
+}
+
+/// Of an operator or a team, for this very address.
+Result<bool> is_invited(Tx& tx, const Wanted& wanted, Time now) {
+    if (wanted.invitation.empty()) return false;
+    auto invited = people_sql::use_token(tx, wanted.invitation, "invite", now);
+    if (invited && invited->email != wanted.email) return not_invited();
+    return invited || people_sql::has_team_invitation(tx, wanted.invitation, wanted.email, now);
+}
+
+bool is_waiting(const Person& person) {
+    return !person.verified_at && !person.user.is_active && !person.is_disabled;
+}
+
+/// Nothing happens to whom the address belongs already, unless nobody has shown yet that it is theirs.
+SignedUp known_address(Tx& tx, const Wanted& wanted, Person known, bool invited, Time now) {
+    SignedUp done;
+    done.is_waiting = is_waiting(known);
+    if (done.is_waiting && invited) {
+        // The invitation was mailed to the address, so this is its owner, whoever came first.
+        people_sql::set_password(tx, known.user.id, wanted.password_hash, now);
+        people_sql::set_verified(tx, known.user.id, now);
+        done.is_active_now = true;
+    }
+    done.person = std::move(known);
+    return done;
+}
+
+/// Not a coroutine: runs start to finish on a database thread.
+Result<SignedUp> enter(People::Impl& impl, Tx& tx, const Wanted& wanted, people_sql::Token token) {
+    Time now = impl.clock.now();
+    auto invited = is_invited(tx, wanted, now);
+    if (!invited) return fail(invited.error());
+    if (impl.settings.sign_up == "invite" && !*invited) return not_invited();
+    bool may_mail =
+        people_sql::tokens_since(tx, wanted.email, "verify", now - std::chrono::hours(1)) < mails_per_hour;
+    SignedUp done;
+    if (auto known = people_sql::person_by_email(tx, wanted.email, true)) {
+        done = known_address(tx, wanted, std::move(*known), *invited, now);
+        if (done.is_waiting) token.user = done.person.user.id;
+    } else {
+        Person& person = done.person;
+        person.user = {UserId::next(impl.clock),
+                       wanted.email,
+                       Role::customer,
+                       now,
+                       wanted.name,
+                       *invited || !impl.settings.verify_email};
+        person.password_hash = wanted.password_hash;
+        if (*invited) person.verified_at = now;
+        person.activation_pending = true;
+        done.is_new = done.is_waiting = true;
+        done.is_active_now = person.user.is_active;
+        try {
+            people_sql::insert_person(tx, person);
+        } catch (const store::UniqueViolation&) {
+            return fail(Code::conflict, "try again", "email");
+        }
+        people_sql::ensure_account(tx, impl.clock, person);
+        impl.audit(tx, person, wanted.ip, "Create", "User", person.user.id.text(), person.user.email);
+        token.user = person.user.id;
+    }
+    done.may_mail = may_mail && !done.person.is_disabled;
+    people_sql::insert_token(tx, token);  // for a known address too: it takes its time
+    return done;
+}
+
 }  // namespace
 
 Async<Result<User>> People::Impl::sign_up(std::string email, Secret password, std::string name,
@@ -54,89 +133,31 @@ Async<Result<User>> People::Impl::sign_up(std::string email, Secret password, st
         co_return fail(Code::forbidden, "signing up is closed, ask the operator for an account");
     auto allowed = may_try(ip);
     if (!allowed) co_return fail(allowed.error());
-    auto good_email = check_email(email);
-    if (!good_email) co_return fail(good_email.error());
-    auto good_password = check_password(password);
-    if (!good_password) co_return fail(good_password.error());
-    if (!name.empty()) {
-        auto good_name = check_name(name, "name");
-        if (!good_name) co_return fail(good_name.error());
-    }
+    auto address = checked(email, password, name);
+    if (!address) co_return fail(address.error());
     if (settings.sign_up == "invite" && invitation.empty()) co_return not_invited();
     auto hashed = co_await hash(std::move(password));
     if (!hashed) co_return fail(hashed.error());
 
-    Wanted wanted{*good_email, name, std::move(*hashed), {}};
+    Wanted wanted{*address, name, std::move(*hashed), {}, ip};
     if (!invitation.empty()) wanted.invitation = to_hex(sha256(invitation).bytes);
-    auto [token, token_text] = new_token("verify", {}, *good_email, verify_lifetime);
+    auto [token, token_text] = new_token("verify", {}, *address, verify_lifetime);
     token.data = wanted.password_hash;
-    // Not a coroutine: runs start to finish on a database thread.
-    auto enter = [this, wanted, token, ip](Tx& tx) -> Result<SignedUp> {
-        Time now = clock.now();
-        SignedUp done;
-        // The operator's invitation vouches for the address. The token of a team's is seen by whoever
-        // invites, so it lets somebody sign up but proves nothing.
-        bool is_vouched = false, is_invited = false;
-        if (!wanted.invitation.empty()) {
-            auto invited = people_sql::use_token(tx, wanted.invitation, "invite", now);
-            is_vouched = invited && invited->email == wanted.email;
-            is_invited =
-                is_vouched || people_sql::has_team_invitation(tx, wanted.invitation, wanted.email, now);
-            if (invited && invited->email != wanted.email) return not_invited();
-        }
-        if (settings.sign_up == "invite" && !is_invited) return not_invited();
-        done.may_mail = people_sql::tokens_since(tx, wanted.email, "verify", now - std::chrono::hours(1)) <
-                        mails_per_hour;
-        auto known = people_sql::person_by_email(tx, wanted.email, true);
-        bool becomes_active = is_vouched || !settings.verify_email;
-        people_sql::Token stored = token;
-        if (!known) {
-            Person& person = done.person;
-            person.user = {UserId::next(clock), wanted.email,  Role::customer, now,
-                           wanted.name,         becomes_active};
-            person.password_hash = wanted.password_hash;
-            if (is_vouched) person.verified_at = now;
-            person.activation_pending = true;
-            done.is_new = true;
-            done.is_active_now = becomes_active;
-            try {
-                people_sql::insert_person(tx, person);
-            } catch (const store::UniqueViolation&) {
-                return fail(Code::conflict, "try again", "email");
-            }
-            people_sql::ensure_account(tx, clock, person);
-            audit(tx, person, ip, "Create", "User", person.user.id.text(), person.user.email);
-        } else {
-            done.person = *known;
-            bool is_waiting = !known->verified_at && !known->user.is_active && !known->is_disabled;
-            if (is_waiting && is_vouched) {
-                // The invitation was mailed to the address, so this is its owner, whoever came first.
-                people_sql::set_password(tx, known->user.id, wanted.password_hash, now);
-                people_sql::set_verified(tx, known->user.id, now);
-                done.is_active_now = true;
-            } else if (is_waiting) {
-                stored.user = known->user.id;
-            }
-        }
-        if (done.is_new) stored.user = done.person.user.id;
-        people_sql::insert_token(tx, stored);  // for a known address too: it takes its time
-        return done;
-    };
-    auto done = co_await db.in_tx(enter);
+    auto work = [this, wanted, token](Tx& tx) { return enter(*this, tx, wanted, token); };
+    auto done = co_await db.in_tx(work);
     // Two at once with one address: the second one finds the first.
-    if (!done && done.error().code == Code::conflict) done = co_await db.in_tx(enter);
+    if (!done && done.error().code == Code::conflict) done = co_await db.in_tx(work);
     if (!done) co_return fail(done.error());
 
     const User& person = done->person.user;
-    User answer{UserId::next(clock), *good_email, Role::customer,
-                clock.now(),         name,        !settings.verify_email || done->is_active_now};
+    User answer{UserId::next(clock), *address, Role::customer,
+                clock.now(),         name,     !settings.verify_email || done->is_active_now};
     if (done->is_new) answer = person;
     if (done->is_active_now) {
         co_await activate(person.id, person.account);
-    } else if (done->may_mail && !done->person.is_disabled) {
-        bool is_waiting = done->is_new || (!done->person.verified_at && !person.is_active);
-        Mail mail = is_waiting ? verify_mail(*good_email, url("/verify-email?token=" + token_text))
-                               : exists_mail(*good_email, url("/sign-in"));
+    } else if (done->may_mail) {
+        Mail mail = done->is_waiting ? verify_mail(*address, url("/verify-email?token=" + token_text))
+                                     : exists_mail(*address, url("/sign-in"));
         mailer.send(std::move(mail));
     }
     co_return answer;
