@@ -43,12 +43,8 @@ Pages::Answer Pages::platform_history(Request request) {
     AccountId account = request.caller.account;
     auto balance = co_await billing_.balance(account);
     if (!balance) co_return fail(std::move(balance.error()));
-    struct Found {
-        std::vector<HourRow> rows;
-        std::int64_t total = 0;
-    };
-    auto work = [=](store::Tx& tx) -> Result<Found> {
-        return Found{list_hours(tx, account, asked->limit, asked->offset), count_hours(tx, account)};
+    auto work = [=](store::Tx& tx) -> Result<HourPage> {
+        return list_hours(tx, account, asked->limit, asked->offset);
     };
     auto found = co_await db_.read(std::move(work));
     if (!found) co_return fail(std::move(found.error()));

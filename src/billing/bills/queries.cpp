@@ -147,79 +147,46 @@ UsageSum total_usage(store::Tx& tx, AccountId account, Window window) {
     return total;
 }
 
-namespace {
-
-// Hours with use, newest first, by jumping from each to the one before it: an hour costs one look at the
-// index whatever number of keys and models it has.
-constexpr const char* hours_query =
-    "WITH RECURSIVE hours(hour) AS ("
-    "  SELECT max(u.hour) FROM usage_hours u WHERE u.account_id = $1"
-    "  UNION ALL SELECT (SELECT max(u.hour) FROM usage_hours u"
-    "    WHERE u.account_id = $1 AND u.hour < hours.hour) FROM hours WHERE hours.hour IS NOT NULL)";
-
-struct ProductHours {
-    std::map<Time, Nanos, std::greater<>> newest_first;
-};
-ProductHours product_hours(store::Tx& tx, AccountId account) {
-    static constexpr store::Sql sql{"bills.product_hours",
-                                    "SELECT created_at - created_at % 3600000000 AS hour,"
-                                    " CAST(sum(owed - credited) AS BIGINT) FROM movements"
-                                    " WHERE account_id = $1 AND kind = 'charge' GROUP BY 1"};
-    ProductHours found;
-    tx.query(sql, {account.db()},
-             [&](const store::Row& row) { found.newest_first[from_micros(row.i64(0))] = Nanos{row.i64(1)}; });
-    return found;
-}
-
-bool is_metered_hour(store::Tx& tx, AccountId account, Time hour) {
-    static constexpr store::Sql sql{"bills.is_hour",
-                                    "SELECT 1 FROM usage_hours WHERE account_id = $1 AND hour = $2 LIMIT 1"};
-    return tx.one(sql, {account.db(), to_micros(hour)}, [](const store::Row&) {});
-}
-
-}  // namespace
-
-std::vector<HourRow> list_hours(store::Tx& tx, AccountId account, std::int64_t limit, std::int64_t offset) {
-    static const std::string text =
-        std::string(hours_query) + " SELECT hour FROM hours WHERE hour IS NOT NULL LIMIT $2";
-    store::Sql list{"bills.list_hours", text.c_str()};
-    auto products = product_hours(tx, account).newest_first;
-    std::map<Time, HourRow, std::greater<>> hours;
-    tx.query(list, {account.db(), limit + offset}, [&](const store::Row& row) {
-        Time hour = from_micros(row.i64(0));
-        hours[hour].hour = hour;
+HourPage list_hours(store::Tx& tx, AccountId account, std::int64_t limit, std::int64_t offset) {
+    // Jumps in the index from each hour to the one before it: an hour costs one look, whatever number of keys
+    // and models it has.
+    static constexpr store::Sql metered{
+        "bills.hours",
+        "WITH RECURSIVE hours(hour) AS ("
+        "  SELECT max(u.hour) FROM usage_hours u WHERE u.account_id = $1"
+        "  UNION ALL SELECT (SELECT max(u.hour) FROM usage_hours u"
+        "    WHERE u.account_id = $1 AND u.hour < hours.hour) FROM hours WHERE hours.hour IS NOT NULL)"
+        " SELECT hour FROM hours WHERE hour IS NOT NULL"};
+    static constexpr store::Sql charged{
+        "bills.product_hours",
+        "SELECT created_at - created_at % 3600000000 AS hour, CAST(sum(owed - credited) AS BIGINT)"
+        " FROM movements WHERE account_id = $1 AND kind = 'charge' GROUP BY 1"};
+    std::vector<HourRow> hours;
+    tx.query(metered, {account.db()},
+             [&](const store::Row& row) { hours.push_back({from_micros(row.i64(0)), {}, {}}); });
+    auto metered_count = static_cast<std::ptrdiff_t>(hours.size());
+    auto is_newer = [](const HourRow& a, const HourRow& b) { return a.hour > b.hour; };
+    tx.query(charged, {account.db()}, [&](const store::Row& row) {
+        HourRow hour{from_micros(row.i64(0)), {}, Nanos{row.i64(1)}};
+        auto end = hours.begin() + metered_count;
+        auto at = std::lower_bound(hours.begin(), end, hour, is_newer);
+        if (at != end && at->hour == hour.hour)
+            at->compute = hour.compute;
+        else
+            hours.push_back(hour);
     });
-    // Beyond the oldest metered hour of the page there may be others that were not looked at.
-    bool is_cut = static_cast<std::int64_t>(hours.size()) == limit + offset && !hours.empty();
-    Time oldest = is_cut ? hours.rbegin()->first : Time::min();
-    for (const auto& [hour, charge] : products) {
-        if (hour < oldest) break;
-        hours[hour].hour = hour;
-        hours[hour].compute = charge;
-    }
-    std::vector<HourRow> page;
-    for (auto& [hour, found] : hours) {
-        if (offset-- > 0) continue;
-        if (static_cast<std::int64_t>(page.size()) == limit) break;
-        page.push_back(found);
-    }
-    if (page.empty()) return page;
-    Window window{page.back().hour, page.front().hour + std::chrono::hours(1)};
+    std::ranges::sort(hours, is_newer);
+    HourPage page;
+    page.total = static_cast<std::int64_t>(hours.size());
+    std::int64_t end = std::min(page.total, offset + limit);
+    for (std::int64_t i = offset; i < end; ++i) page.rows.push_back(hours[static_cast<std::size_t>(i)]);
+    if (page.rows.empty()) return page;
+    Window window{page.rows.back().hour, page.rows.front().hour + std::chrono::hours(1)};
     for (const UsageSum& sum : sum_usage(tx, {.account = account, .window = window, .by_model = false})) {
-        auto at = std::ranges::find(page, sum.start, &HourRow::hour);
-        if (at != page.end()) at->metered += sum.charge;
+        auto at = std::lower_bound(page.rows.begin(), page.rows.end(), HourRow{sum.start, {}, {}}, is_newer);
+        if (at != page.rows.end() && at->hour == sum.start) at->metered += sum.charge;
     }
     return page;
-}
-
-std::int64_t count_hours(store::Tx& tx, AccountId account) {
-    static const std::string text = std::string(hours_query) + " SELECT count(hour) FROM hours";
-    store::Sql count{"bills.count_hours", text.c_str()};
-    std::int64_t found = 0;
-    tx.one(count, {account.db()}, [&](const store::Row& row) { found = row.i64(0); });
-    for (const auto& [hour, ignored] : product_hours(tx, account).newest_first)
-        if (!is_metered_hour(tx, account, hour)) ++found;
-    return found;
 }
 
 Flow flow_of(const MovementRow& movement) {

@@ -54,9 +54,12 @@ struct HourRow {
     Nanos metered;  // charges of requests
     Nanos compute;  // charges for instances and storage
 };
-/// Hours with use, newest first.
-std::vector<HourRow> list_hours(store::Tx& tx, AccountId account, std::int64_t limit, std::int64_t offset);
-std::int64_t count_hours(store::Tx& tx, AccountId account);
+struct HourPage {
+    std::vector<HourRow> rows;
+    std::int64_t total = 0;
+};
+/// Hours with use or charges, newest first.
+HourPage list_hours(store::Tx& tx, AccountId account, std::int64_t limit, std::int64_t offset);
 
 struct MovementRow {
     PostingId id;
