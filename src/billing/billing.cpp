@@ -205,9 +205,13 @@ Async<Result<Balance>> Billing::Impl::balance_of(AccountState& state) {
         if (!funds) return fail(Code::not_found, "account not found", "account");
         return ledger::balance_of(*funds);
     };
-    // In a writing transaction: a read may be sent to a standby that is behind.
-    auto found = co_await db.in_tx(std::move(look));
-    if (found && !slicer) {
+    if (slicer) {
+        // In a writing transaction: a read may be sent to a standby that is behind.
+        auto exact = co_await db.in_tx(std::move(look));
+        co_return exact;
+    }
+    auto found = co_await db.read(std::move(look));
+    if (found) {
         found->available = Nanos{state.credits.available()};
         found->held = Nanos{state.credits.held()};
     }

@@ -309,6 +309,19 @@ TEST_P(SlicesDb, TwoNodesChargeOneAccountAtOnce) {
     EXPECT_EQ(ledger(), 0);
 }
 
+// An account that nobody uses any more leaves nothing behind on the nodes that served it.
+TEST_P(SlicesDb, IdleAccountsGiveTheirSlicesBack) {
+    FakeClock fake;
+    servers.push_back(std::make_unique<Server>(test_db(), settings, fake));
+    pay(1'000);
+    ASSERT_TRUE(spend(0, 10));
+    auto slices = [&] { return number({"t.rows", "SELECT COUNT(*) FROM slices"}); };
+    EXPECT_EQ(slices(), 1);
+    while (slices() != 0) fake.advance(61s);
+    while (!servers[0]->node->is_live()) std::this_thread::yield();
+    EXPECT_TRUE(spend(0, 990));
+}
+
 // Doubtful COMMITs of slices: looked up, neither lost nor doubled.
 TEST_P(SlicesDb, DoubtfulSlicesAreLookedUp) {
     start_servers(2);
