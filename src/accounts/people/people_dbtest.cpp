@@ -212,6 +212,31 @@ TEST_P(PeopleDb, InvitationsOpenAClosedDoorForOneAddressOnce) {
     EXPECT_EQ(error(use("ada@example.com")).code, Code::forbidden);
 }
 
+// Whoever invites to a team sees the token: with it he could sign up as the owner of any address.
+TEST_P(PeopleDb, ATeamsInvitationOpensTheDoorButProvesNoAddress) {
+    settings.sign_up = "invite";
+    start();
+    Account team = ok(accounts->create_account("Team"));
+    const std::string token(40, 'x'), hash = to_hex(sha256(token).bytes);
+    auto invite = [&](store::Tx& tx) -> Result<bool> {
+        tx.exec(store::Sql{"test.invite",
+                           "INSERT INTO invitations (account_id, email, role, permissions, token_hash,"
+                           " created_at, expires_at) VALUES ($1, 'ada@example.com', 1, 0, $2, 1, $3)"},
+                {team.id.db(), hash, to_micros(clock.now() + hours(1))});
+        return true;
+    };
+    ASSERT_TRUE(db().in_tx_blocking(invite));
+    auto use = [&](const char* email) {
+        return people->sign_up(email, Secret(good_password), "", token, "10.0.0.1");
+    };
+    EXPECT_EQ(error(use("eve@example.com")).code, Code::forbidden);
+    EXPECT_FALSE(ok(use("ada@example.com")).is_active);
+    EXPECT_EQ(error(sign_in("ada@example.com")).code, Code::forbidden);
+    EXPECT_FALSE(ok(use("ada@example.com")).is_active);  // again: nothing is proved by trying twice
+    ok(people->verify_email(mailed_token()));
+    ok(sign_in("ada@example.com"));
+}
+
 // A cookie planted before signing in must be worth nothing after it, and each sign-in makes another session.
 TEST_P(PeopleDb, SessionsAreNewAtEverySignInAndStoredAsHashes) {
     customer("ada@example.com");

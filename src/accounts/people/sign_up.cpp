@@ -60,12 +60,18 @@ Result<std::string> checked(const std::string& email, const Secret& password, co
     return address;
 }
 
-/// Of an operator or a team, for this very address.
-Result<bool> is_invited(Tx& tx, const Wanted& wanted, Time now) {
-    if (wanted.invitation.empty()) return false;
+/// For this very address. The operator's invitation vouches for it. The token of a team's is seen by whoever
+/// invites, a customer: it opens a closed door but proves nothing, or anybody could sign up as anybody.
+struct Invited {
+    bool may_enter = false;
+    bool is_vouched = false;
+};
+Result<Invited> is_invited(Tx& tx, const Wanted& wanted, Time now) {
+    if (wanted.invitation.empty()) return Invited{};
     auto invited = people_sql::use_token(tx, wanted.invitation, "invite", now);
     if (invited && invited->email != wanted.email) return not_invited();
-    return invited || people_sql::has_team_invitation(tx, wanted.invitation, wanted.email, now);
+    if (invited) return Invited{true, true};
+    return Invited{people_sql::has_team_invitation(tx, wanted.invitation, wanted.email, now), false};
 }
 
 bool is_waiting(const Person& person) {
@@ -73,11 +79,11 @@ bool is_waiting(const Person& person) {
 }
 
 /// Nothing happens to whom the address belongs already, unless nobody has shown yet that it is theirs.
-SignedUp known_address(Tx& tx, const Wanted& wanted, Person known, bool invited, Time now) {
+SignedUp known_address(Tx& tx, const Wanted& wanted, Person known, bool is_vouched, Time now) {
     SignedUp done;
     done.is_waiting = is_waiting(known);
-    if (done.is_waiting && invited) {
-        // The invitation was mailed to the address, so this is its owner, whoever came first.
+    if (done.is_waiting && is_vouched) {
+        // The operator gave the invitation to the owner of the address, whoever came first.
         people_sql::set_password(tx, known.user.id, wanted.password_hash, now);
         people_sql::set_verified(tx, known.user.id, now);
         done.is_active_now = true;
@@ -91,12 +97,12 @@ Result<SignedUp> enter(People::Impl& impl, Tx& tx, const Wanted& wanted, people_
     Time now = impl.clock.now();
     auto invited = is_invited(tx, wanted, now);
     if (!invited) return fail(invited.error());
-    if (impl.settings.sign_up == "invite" && !*invited) return not_invited();
+    if (impl.settings.sign_up == "invite" && !invited->may_enter) return not_invited();
     bool may_mail =
         people_sql::tokens_since(tx, wanted.email, "verify", now - std::chrono::hours(1)) < mails_per_hour;
     SignedUp done;
     if (auto known = people_sql::person_by_email(tx, wanted.email, true)) {
-        done = known_address(tx, wanted, std::move(*known), *invited, now);
+        done = known_address(tx, wanted, std::move(*known), invited->is_vouched, now);
         if (done.is_waiting) token.user = done.person.user.id;
     } else {
         Person& person = done.person;
@@ -105,9 +111,9 @@ Result<SignedUp> enter(People::Impl& impl, Tx& tx, const Wanted& wanted, people_
                        Role::customer,
                        now,
                        wanted.name,
-                       *invited || !impl.settings.verify_email};
+                       invited->is_vouched || !impl.settings.verify_email};
         person.password_hash = wanted.password_hash;
-        if (*invited) person.verified_at = now;
+        if (invited->is_vouched) person.verified_at = now;
         person.activation_pending = true;
         done.is_new = done.is_waiting = true;
         done.is_active_now = person.user.is_active;
