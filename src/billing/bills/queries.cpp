@@ -67,6 +67,56 @@ std::string sum_text(bool by_key, bool by_model) {
            " GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4";
 }
 
+// SQLite sorts all rows for a GROUP BY; they come in order of hours, so adding them up here takes half the
+// time.
+class Adder {
+   public:
+    explicit Adder(Cycle cycle) : cycle_(cycle) {}
+    void add(const store::Row& row) {
+        Time hour = from_micros(row.i64(0));
+        if (hour >= end_) {
+            flush();
+            start_ = period_start(cycle_, hour);
+            end_ = next_period(cycle_, start_);
+        }
+        std::tuple group{row.i64(1), row.text(2), row.text(3)};
+        auto at = groups_.find(group);
+        if (at == groups_.end()) {
+            UsageSum fresh;
+            fresh.start = start_;
+            fresh.key = KeyId::from_db(row.i64(1));
+            fresh.product = row.text(2);
+            fresh.model = row.text(3);
+            at = groups_.try_emplace({row.i64(1), fresh.product, fresh.model}, std::move(fresh)).first;
+        }
+        at->second.add(read_sums(row, 4));
+    }
+    std::vector<UsageSum> take() {
+        flush();
+        return std::move(sums_);
+    }
+
+   private:
+    void flush() {
+        for (auto& [group, sum] : groups_) sums_.push_back(std::move(sum));
+        groups_.clear();
+    }
+    Cycle cycle_;
+    Time start_ = Time::min();
+    Time end_ = Time::min();
+    std::map<std::tuple<std::int64_t, std::string, std::string>, UsageSum, std::less<>> groups_;
+    std::vector<UsageSum> sums_;
+};
+
+std::string row_text(bool by_key, bool by_model) {
+    return std::string("SELECT hour, ") + (by_key ? "key_id" : "0") + ", product, " +
+           (by_model ? "model" : "''") +
+           ", requests, input_tokens, cached_tokens, output_tokens, quota_input, quota_output, charge,"
+           " written_off FROM usage_hours WHERE account_id = $1 AND hour >= $2 AND hour < $3"
+           " AND ($4 = '' OR product = $4) AND ($5 = '' OR lower(model) LIKE $5 ESCAPE '!')"
+           " AND ($6 = '' OR model = $6) AND ($7 = 0 OR key_id = $7) ORDER BY hour";
+}
+
 std::vector<UsageSum> by_month(std::vector<UsageSum> days) {
     std::map<std::tuple<Time, std::uint64_t, std::string, std::string>, UsageSum> months;
     for (UsageSum& day : days) {
@@ -112,18 +162,30 @@ void UsageSum::add(const UsageSum& other) {
 }
 
 std::vector<UsageSum> sum_usage(store::Tx& tx, const UsageFilter& filter) {
-    static const std::array<std::string, 4> texts{sum_text(false, false), sum_text(false, true),
-                                                  sum_text(true, false), sum_text(true, true)};
-    store::Sql sum{"bills.sum_usage", texts[(filter.by_key ? 2u : 0u) + (filter.by_model ? 1u : 0u)].c_str()};
+    static const std::array<std::string, 4> rows{row_text(false, false), row_text(false, true),
+                                                 row_text(true, false), row_text(true, true)};
+    static const std::array<std::string, 4> groups{sum_text(false, false), sum_text(false, true),
+                                                   sum_text(true, false), sum_text(true, true)};
+    std::size_t which = (filter.by_key ? 2u : 0u) + (filter.by_model ? 1u : 0u);
     Window window = clamped(filter.window);
-    Cut cut = cut_of(filter.cycle);
     std::string pattern = filter.name.empty() ? "" : like_pattern(filter.name);
     std::string model = filter.model.value_or("");
+    std::int64_t key = filter.key ? filter.key->db() : 0;
+    if (tx.engine() == store::Engine::sqlite) {
+        store::Sql list{"bills.usage_rows", rows[which].c_str()};
+        Adder adder(filter.cycle);
+        tx.query(list,
+                 {filter.account.db(), first_hour(window), to_micros(window.to),
+                  std::string_view(filter.product), std::string_view(pattern), std::string_view(model), key},
+                 [&](const store::Row& row) { adder.add(row); });
+        return adder.take();
+    }
+    store::Sql sum{"bills.sum_usage", groups[which].c_str()};
+    Cut cut = cut_of(filter.cycle);
     std::vector<UsageSum> sums;
     tx.query(sum,
              {filter.account.db(), first_hour(window), to_micros(window.to), cut.size, cut.offset,
-              std::string_view(filter.product), std::string_view(pattern), std::string_view(model),
-              filter.key ? filter.key->db() : 0},
+              std::string_view(filter.product), std::string_view(pattern), std::string_view(model), key},
              [&](const store::Row& row) {
                  UsageSum read = read_sums(row, 4);
                  read.start = from_micros(row.i64(0));
