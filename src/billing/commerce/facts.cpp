@@ -298,7 +298,7 @@ void Facts::card(AccountId account, const json::object& method) {
     if (card.status == "attached" && !has_default) card.is_default = true;
     if (card.is_default && has_default) sql::set_default_card(tx_, account, {});
     sql::put_card(tx_, card);
-    follow_up_.cards_changed.push_back(account);
+    if (!known) follow_up_.cards_changed.push_back(account);
 }
 
 void Facts::card_gone(const Card& card) {

@@ -73,6 +73,8 @@ Async<Result<void>> Shop::charge_plan(AccountId account, Nanos fee, Subscription
     movement.reference = row.plan;
     auto moved = co_await billing_.move(std::move(movement), std::move(also));
     if (!moved) co_return fail(std::move(moved.error()));
+    // Somebody else paid for this very period and stored the row with it.
+    if (moved->is_replay) co_return fail(changed_meanwhile());
     co_return Result<void>();
 }
 
