@@ -16,8 +16,11 @@ constexpr Sql insert_audit_sql{
     " resource_name, details) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"};
 constexpr Sql read_audit_sql{
     "audit.read",
-    "SELECT id, at, user_id, user_email, key_id, ip, action, resource, resource_id, resource_name, details"
-    " FROM audit_log WHERE account_id = $1 ORDER BY id DESC LIMIT $2 OFFSET $3"};
+    // A key acts in the name of who made it.
+    "SELECT id, at, user_id, CASE WHEN user_email = '' THEN"
+    " COALESCE((SELECT u.email FROM users u WHERE u.id = l.user_id), '') ELSE user_email END, key_id, ip,"
+    " action, resource, resource_id, resource_name, details"
+    " FROM audit_log l WHERE account_id = $1 ORDER BY id DESC LIMIT $2 OFFSET $3"};
 constexpr Sql count_audit_sql{"audit.count", "SELECT COUNT(*) FROM audit_log WHERE account_id = $1"};
 
 template <class AnyId>

@@ -270,7 +270,8 @@ TEST_P(TeamEdges, SshKeysHaveThePlatformsForm) {
     json::value list = call(ssh, &SshApi::list, ada, FakeExchange());
     EXPECT_EQ(list.at("message"), "SSH keys retrieved successfully");
     EXPECT_EQ(list.at("data").at("total_ssh_keys"), 1);
-    EXPECT_EQ(list.at("data").at("ssh_keys").at(0).at("create_time"), json::value(http::eastern_text(clock.now())));
+    EXPECT_EQ(list.at("data").at("ssh_keys").at(0).at("create_time"),
+              json::value(http::eastern_text(clock.now())));
     json::value renamed = call(ssh, &SshApi::rename, ada, FakeExchange(R"({"name":"desk"})", {{"id", id}}));
     EXPECT_EQ(renamed.at("message"), "SSH key updated successfully");
     EXPECT_EQ(renamed.at("data").at("key_name"), "desk");

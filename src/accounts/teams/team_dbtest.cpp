@@ -10,6 +10,10 @@ class TeamDb : public TeamFixture {
    public:
     void SetUp() override {
         TeamFixture::SetUp();
+        for (auto [caller, name] :
+             {std::pair(&owner, "owner"), std::pair(&admin, "admin"), std::pair(&second_admin, "admin2"),
+              std::pair(&helper, "helper"), std::pair(&member, "member"), std::pair(&outsider, "outsider")})
+            *caller = person(std::string(name) + "@example.com");
         team = ok(teams.create(owner, "Research", "")).id;
         join(owner, team, admin, TeamRole::admin, Permissions());
         join(owner, team, second_admin, TeamRole::admin, Permissions());
@@ -25,23 +29,6 @@ class TeamDb : public TeamFixture {
 
     Caller owner, admin, second_admin, helper, member, outsider;
     AccountId team;
-
-   protected:
-    TeamDb()
-        : owner(named("owner")),
-          admin(named("admin")),
-          second_admin(named("admin2")),
-          helper(named("helper")),
-          member(named("member")),
-          outsider(named("outsider")) {}
-
-   private:
-    Caller named(const std::string& name) {
-        if (!is_migrated_) EXPECT_TRUE(db().migrate(migrations_of_accounts()));
-        is_migrated_ = true;
-        return person(name + "@example.com");
-    }
-    bool is_migrated_ = false;
 };
 NEBULA_BOTH_ENGINES(TeamDb);
 
@@ -316,7 +303,6 @@ TEST_P(TeamDb, FindsTheTeamThatTwoPeopleShare) {
 
 // What a person sees of a team must end with the change, in every process.
 TEST_P(TeamDb, EachChangeIsToldWithTheUserItConcerns) {
-    std::vector<std::string> heard;
     auto count = [](store::Tx& tx) -> Result<std::int64_t> {
         std::int64_t found = 0;
         tx.one(store::Sql{"test.changes", "SELECT COUNT(*) FROM changes WHERE topic = 'user'"}, {},
