@@ -28,11 +28,17 @@ http::Response admin_error(const Error& error, RequestId) {
 }
 
 void register_health(http::Router& router, std::function<bool()> is_ready) {
-    router.add(http::Method::get, "/healthz", admin_error,
-               [](http::Exchange& exchange) { return answer_text(exchange, 200, "ok\n"); });
-    router.add(http::Method::get, "/readyz", admin_error, [is_ready](http::Exchange& exchange) {
-        return is_ready() ? answer_text(exchange, 200, "ready\n") : answer_text(exchange, 503, "not ready\n");
-    });
+    const std::string open = accounts::Access::anyone().name();
+    router.add(
+        http::Method::get, "/healthz", admin_error,
+        [](http::Exchange& exchange) { return answer_text(exchange, 200, "ok\n"); }, open);
+    router.add(
+        http::Method::get, "/readyz", admin_error,
+        [is_ready](http::Exchange& exchange) {
+            return is_ready() ? answer_text(exchange, 200, "ready\n")
+                              : answer_text(exchange, 503, "not ready\n");
+        },
+        open);
 }
 
 void AdminApi::register_routes(http::Router& router) {

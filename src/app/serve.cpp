@@ -154,6 +154,8 @@ class Server {
         limiter_.stop();
         services_->accounts->flush_last_used();
         services_->billing->stop();
+        services_->node->release();
+        services_->notices->stop();
     }
 
     const Loaded& loaded() const { return loaded_; }

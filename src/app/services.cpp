@@ -29,6 +29,8 @@ std::vector<store::Migration> all_migrations() {
 
 Services::~Services() {
     if (billing) billing->stop();
+    // Callbacks that return what this node held still need their modules.
+    if (node) node->release();
     if (notices) notices->stop();
 }
 
@@ -69,6 +71,34 @@ Async<Result<void>> welcome(Services& services, const accounts::PeopleSettings& 
     co_return Result<void>();
 }
 
+Async<Result<accounts::KeyUsage>> key_usage(billing::Billing& billing, AccountId account, KeyId key) {
+    auto spent = co_await billing.key_spending(account, key);
+    if (!spent) co_return fail(std::move(spent.error()));
+    co_return accounts::KeyUsage{spent->total, spent->daily, spent->weekly, spent->monthly};
+}
+
+Async<Result<bool>> holds_nothing(billing::Billing& billing, AccountId account) {
+    auto balance = co_await billing.balance(account);
+    if (!balance) co_return fail(std::move(balance.error()));
+    co_return (balance->paid.value | balance->bonus.value | balance->debt.value | balance->held.value) == 0;
+}
+
+// Lower modules ask higher ones by functions; here both are known.
+void connect(Services& s, const accounts::PeopleSettings& people) {
+    s.billing->set_terms_loader([commerce = s.commerce.get()](store::Tx& tx, AccountId account, Time now) {
+        return commerce->load_terms(tx, account, now);
+    });
+    s.people->set_on_activated(
+        [&s, people](UserId user, AccountId account) { return welcome(s, people, user, account); });
+    s.teams->set_key_usage(
+        [&s](AccountId account, KeyId key) { return key_usage(*s.billing, account, key); });
+    s.teams->set_holds_nothing([&s](AccountId account) { return holds_nothing(*s.billing, account); });
+    s.bills->set_list_prices([&s](std::string_view model) -> std::optional<billing::Prices> {
+        auto found = s.catalog.current()->find(model);
+        return found ? std::optional(found->prices) : std::nullopt;
+    });
+}
+
 Result<void> make_services(Services& services, const AppSettings& settings) {
     Services& s = services;
     s.notices = std::make_unique<store::Notices>(*s.db, settings.store, s.metrics);
@@ -96,11 +126,7 @@ Result<void> make_services(Services& services, const AppSettings& settings) {
     s.commerce = std::move(*commerce);
     s.bills = std::make_unique<billing::Bills>(settings.invoice, *s.db, *s.billing, *s.commerce, *s.accounts,
                                                s.clock, s.metrics);
-    s.billing->set_terms_loader([commerce = s.commerce.get()](store::Tx& tx, AccountId account, Time now) {
-        return commerce->load_terms(tx, account, now);
-    });
-    s.people->set_on_activated(
-        [&s, people](UserId user, AccountId account) { return welcome(s, people, user, account); });
+    connect(s, people);
     s.notices->start();
     s.billing->start();
     s.operations = std::make_unique<Operations>(s);
