@@ -237,31 +237,6 @@ TEST_P(PeopleDb, ATeamsInvitationOpensTheDoorButProvesNoAddress) {
     ok(sign_in("ada@example.com"));
 }
 
-// Who invites to a team sees the token, so it opens the door but does not prove whose the address is.
-TEST_P(PeopleDb, AnInvitationToATeamDoesNotVerifyTheAddress) {
-    settings.sign_up = "invite";
-    start();
-    Account team = ok(accounts->create_account("Team"));
-    auto invite = [team](store::Tx& tx) -> Result<bool> {
-        std::string hash = to_hex(sha256("seen by the inviter").bytes);
-        tx.exec(store::Sql{"test.invite",
-                           "INSERT INTO invitations (account_id, email, role, permissions, token_hash,"
-                           " created_at, expires_at)"
-                           " VALUES ($1, 'ada@example.com', 1, 0, $2, 1, 9000000000000000)"},
-                {team.id.db(), hash});
-        return true;
-    };
-    ASSERT_TRUE(db().in_tx_blocking(invite));
-    auto use = [&](const char* email) {
-        return people->sign_up(email, Secret(good_password), "", "seen by the inviter", "10.0.0.1");
-    };
-    EXPECT_EQ(error(use("eve@example.com")).code, Code::forbidden);
-    EXPECT_FALSE(ok(use("ada@example.com")).is_active);
-    EXPECT_EQ(error(sign_in("ada@example.com")).code, Code::forbidden);
-    ok(people->verify_email(mailed_token()));
-    ok(sign_in("ada@example.com"));
-}
-
 // A cookie planted before signing in must be worth nothing after it, and each sign-in makes another session.
 TEST_P(PeopleDb, SessionsAreNewAtEverySignInAndStoredAsHashes) {
     customer("ada@example.com");
