@@ -1,4 +1,4 @@
-#include "billing/fill.hpp"
+#include "fill.hpp"
 
 #include <algorithm>
 #include <string>

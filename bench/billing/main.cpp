@@ -10,8 +10,8 @@
 
 #include "base/log.hpp"
 #include "billing/bills/pages.hpp"
-#include "billing/fill.hpp"
 #include "common/args.hpp"
+#include "fill.hpp"
 #include "store/test_support/test_db.hpp"
 
 namespace nebula::bench {

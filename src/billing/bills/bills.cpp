@@ -79,8 +79,7 @@ struct Bills::Impl {
     // `run` belongs to the coroutine that awaits these.
     Async<Result<void>> rerate_account(AccountId account, Run& run);
     Async<Result<void>> correct(AccountId account, std::vector<Rerating> changes, Run& run);
-    Async<Result<std::vector<AccountId>>> accounts_after(AccountId after, Window window,
-                                                         std::string unbilled);
+    Async<Result<std::vector<AccountId>>> accounts_after(AccountId after, Window window, bool with_movements);
     Async<Result<bool>> close(AccountId account, std::string month);
     Async<Result<bool>> is_closed(std::string month);
 };
@@ -111,9 +110,9 @@ Async<Result<void>> Bills::set_price(std::string model, Prices prices, Time effe
 }
 
 Async<Result<std::vector<AccountId>>> Bills::Impl::accounts_after(AccountId after, Window window,
-                                                                  std::string unbilled) {
+                                                                  bool with_movements) {
     auto work = [=](store::Tx& tx) -> Result<std::vector<AccountId>> {
-        return active_accounts(tx, after, window, !unbilled.empty(), accounts_per_page);
+        return active_accounts(tx, after, window, with_movements, accounts_per_page);
     };
     co_return co_await db.read(std::move(work));
 }
@@ -158,7 +157,8 @@ Async<Result<void>> Bills::Impl::rerate_account(AccountId account, Run& run) {
         bool is_full = changes.size() >= records_per_correction;
         if (changes.empty() || (!is_last && !is_full)) continue;
         is_corrected = true;
-        auto done = co_await correct(account, std::exchange(changes, {}), run);
+        auto batch = std::exchange(changes, std::vector<Rerating>());
+        auto done = co_await correct(account, std::move(batch), run);
         if (!done) co_return done;
     }
     if (is_corrected) ++run.done.corrected;
@@ -181,7 +181,7 @@ Async<Result<Bills::Rerated>> Bills::rerate(Time from, Time to, std::optional<Ac
         co_return run.done;
     }
     for (AccountId after{};;) {
-        auto found = co_await impl_->accounts_after(after, run.window, "");
+        auto found = co_await impl_->accounts_after(after, run.window, false);
         if (!found) co_return fail(std::move(found.error()));
         if (found->empty()) co_return run.done;
         for (AccountId one : *found) {
@@ -219,7 +219,7 @@ Async<Result<std::int64_t>> Bills::close_month(std::string month) {
     if (impl_->clock.now() < window->to) co_return fail(not_over(month));
     std::int64_t made = 0;
     for (AccountId after{};;) {
-        auto found = co_await impl_->accounts_after(after, *window, month);
+        auto found = co_await impl_->accounts_after(after, *window, true);
         if (!found) co_return fail(std::move(found.error()));
         if (found->empty()) break;
         for (AccountId account : *found) {

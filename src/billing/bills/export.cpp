@@ -105,7 +105,8 @@ Async<void> Pages::export_csv(http::Exchange& exchange, accounts::Caller caller)
     bool has_begun = false;
     for (Time at = window.from; at < window.to;) {
         Time end = std::min(window.to, next_period(cut, period_start(cut, at)));
-        auto piece = co_await csv_piece(*asked, Window{at, end});
+        Window cut_out{at, end};
+        auto piece = co_await csv_piece(*asked, cut_out);
         at = end;
         if (!piece && has_begun) {
             exchange.abort("");

@@ -15,9 +15,10 @@ namespace {
 constexpr const char* unicode_font = "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf";
 constexpr const char* unicode_bold = "/usr/share/fonts/truetype/dejavu/DejaVuSans-Bold.ttf";
 
-// Points, origin at the lower left.
-constexpr float page_width = 595, page_height = 842, margin = 50, right_edge = page_width - margin;
-constexpr float text_size = 9.5f, row_height = 14, bottom = 90;
+// Origin at the lower left.
+using Points = float;  // style: allow, distances on paper
+constexpr Points page_width = 595, page_height = 842, margin = 50, right_edge = page_width - margin;
+constexpr Points text_size = 9.5f, row_height = 14, bottom = 90;
 
 // What the code page of PDF's own fonts has beyond Latin-1, by code point.
 struct WinAnsi {
@@ -78,7 +79,7 @@ std::string without_controls(std::string_view text) {
 
 enum class Align { left, right };
 struct Style {
-    float size = text_size;
+    Points size = text_size;
     bool is_bold = false;
     Align align = Align::left;
 };
@@ -112,17 +113,17 @@ class Page {
     }
 
     /// At height y; `x` is the left or the right end.
-    void text(float x, std::string_view utf8, Style style = {}) {
+    void text(Points x, std::string_view utf8, Style style = {}) {
         std::string bytes = encoded(utf8);
         HPDF_Font font = style.is_bold ? bold_ : plain_;
         HPDF_Page_BeginText(page_);
         HPDF_Page_SetFontAndSize(page_, font, style.size);
-        float width = style.align == Align::right ? HPDF_Page_TextWidth(page_, bytes.c_str()) : 0;
+        Points width = style.align == Align::right ? HPDF_Page_TextWidth(page_, bytes.c_str()) : 0;
         HPDF_Page_TextOut(page_, x - width, y, bytes.c_str());
         HPDF_Page_EndText(page_);
     }
     /// Over several rows where it is wider than `width`; moves y to the last row.
-    void paragraph(float x, float width, std::string_view utf8) {
+    void paragraph(Points x, Points width, std::string_view utf8) {
         std::string bytes = encoded(utf8);
         std::string_view rest = bytes;
         while (!rest.empty()) {
@@ -184,7 +185,7 @@ class Page {
     }
 
     explicit operator bool() const { return doc_ != nullptr; }
-    float y = 0;  // baseline of the current row
+    Points y = 0;  // baseline of the current row
 
    private:
     bool load_unicode() {
@@ -233,12 +234,12 @@ void draw_head(Page& page, const InvoiceSettings& seller, const Invoice& invoice
                                    "Date: " + to_iso8601(invoice.created_at).substr(0, 10)};
     if (!invoice.period.empty()) facts.push_back("Period: " + invoice.period);
     if (!invoice.reference.empty()) facts.push_back("Reference: " + invoice.reference);
-    float top = page.y;
+    Points top = page.y;
     for (const std::string& line : seller.seller_lines) {
         page.y -= row_height;
         page.text(margin, line);
     }
-    float left_end = page.y;
+    Points left_end = page.y;
     page.y = top;
     for (const std::string& fact : facts) {
         page.y -= row_height;
