@@ -162,7 +162,8 @@ Answer KeyApi::create(http::Exchange& exchange, Caller caller, KeyStyle style) {
     if (!seen) co_return fail(seen.error());
     bool is_openrouter =
         style == KeyStyle::openrouter && (is_openrouter_body(*fields) || caller.kind == Caller::Kind::key);
-    json::object data = key_object(*seen, style_for(caller, style), clock_.now(), &made->text.reveal());
+    json::object data = key_object(*seen, is_openrouter ? style : style_for(caller, style), clock_.now(),
+                                   &made->text.reveal());
     auto response = http::platform_success(std::move(data), "API key successfully created",
                                            {{"key", made->text.reveal()}});
     co_return shown(std::move(response), is_openrouter ? 201 : 200);
