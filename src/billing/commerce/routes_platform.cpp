@@ -104,8 +104,8 @@ Async<Routes::Answer> Routes::payment_methods(Exchange&, Caller caller) {
 }
 
 Async<Routes::Answer> Routes::delete_method(Exchange& exchange, Caller caller) {
-    auto id = http::query(exchange.head()).get("payment_method_id");
-    std::string name(id.value_or(std::string_view()));
+    http::Params query = http::query(exchange.head());
+    std::string name(query.get("payment_method_id").value_or(std::string_view()));
     if (name.empty())
         co_return fail(Code::invalid_request, "'payment_method_id' is required", "payment_method_id");
     auto removed = co_await shop_.remove_card(std::move(caller), std::move(name));
@@ -214,8 +214,8 @@ Async<Routes::Answer> Routes::choose(Exchange& exchange, Caller caller, bool onl
     auto good = fields->error();
     if (!good) co_return fail(std::move(good.error()));
     if (id.empty()) {
-        auto query = http::query(exchange.head()).get("payment_method_id");
-        id = query.value_or(std::string_view());
+        http::Params query = http::query(exchange.head());
+        id = query.get("payment_method_id").value_or(std::string_view());
     }
     if (id.empty())
         co_return fail(Code::invalid_request, "'payment_method_id' is required", "payment_method_id");
