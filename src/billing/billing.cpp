@@ -208,6 +208,11 @@ Async<Result<Balance>> Billing::Impl::balance_of(AccountState& state) {
     if (slicer) {
         // In a writing transaction: a read may be sent to a standby that is behind.
         auto exact = co_await db.in_tx(std::move(look));
+        if (exact) {
+            // What other nodes have leased is still the customer's to spend; what this one holds is not.
+            exact->held = Nanos{state.credits.held()};
+            exact->available = exact->paid + exact->bonus - exact->debt - exact->held;
+        }
         co_return exact;
     }
     auto found = co_await db.read(std::move(look));

@@ -282,7 +282,7 @@ class Billing {
     /// Tokens of the plan's quota used in the current period: {input, output}.
     Async<Result<TokenUsage>> quota_used(AccountId account);
 
-    /// Exact. One process: with holds as they are. Several: held is what all nodes lease.
+    /// Exact. Available is what the ledger has less what this process holds for requests in progress.
     Async<Result<Balance>> balance(AccountId account);
     /// Signed receipt of one request: JSON text as receipt.hpp describes it. Of that account, else not_found.
     Async<Result<std::string>> receipt(AccountId account, RequestId request);

@@ -23,6 +23,9 @@ for (const engine of engines) {
         assert.deepEqual(await server.cli_json('credits', 'balance', account.id, '--json'), {
           available: '0',
           held: '0',
+          paid: '0',
+          bonus: '0',
+          debt: '0',
         });
         await server.cli_json('credits', 'grant', account.id, '12.5');
         await server.cli_json('credits', 'grant', account.id, '0.000000001');
