@@ -16,7 +16,6 @@ namespace json = boost::json;
 
 constexpr std::size_t answer_bytes_max = 512 * 1024;
 constexpr std::chrono::hours metadata_keep{1};
-constexpr std::chrono::seconds keys_ask_again{1};
 
 std::unexpected<Error> provider_failed(std::string detail) {
     return fail(Code::upstream_failed, "the sign-in provider did not answer as it should", {},
@@ -141,11 +140,8 @@ Async<Result<std::vector<Jwk>>> OidcProvider::keys(std::string key_id) {
     {
         std::lock_guard lock(mutex_);
         auto has_id = [&key_id](const Jwk& jwk) { return key_id.empty() || jwk.id == key_id; };
-        Ticks now = clock_.ticks();
-        bool is_known = now < keys_until_ && std::ranges::any_of(keys_, has_id);
-        bool asked_lately = keys_asked_ != Ticks() && now - keys_asked_ < keys_ask_again;
-        if (is_known || (asked_lately && now < keys_until_)) co_return keys_;
-        keys_asked_ = now;
+        bool is_known = clock_.ticks() < keys_until_ && std::ranges::any_of(keys_, has_id);
+        if (is_known) co_return keys_;
     }
     auto about = co_await metadata();
     if (!about) co_return fail(about.error());

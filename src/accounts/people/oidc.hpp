@@ -13,8 +13,8 @@
 namespace nebula::accounts {
 
 /// Thread-safe; its coroutines run on I/O threads (they use the HTTP client). What the provider tells of
-/// itself is kept for an hour, its keys too; an unknown key id asks anew, at most once a
-/// second.
+/// itself is kept for an hour, its keys too; an unknown key id asks anew: that takes a
+/// code that the provider has just accepted.
 class OidcProvider {
    public:
     OidcProvider(const OidcSettings& settings, http::Client& client, const Clock& clock);
@@ -53,7 +53,6 @@ class OidcProvider {
     std::optional<Metadata> metadata_;
     std::vector<Jwk> keys_;
     Ticks keys_until_{};
-    Ticks keys_asked_{};
 };
 
 }  // namespace nebula::accounts
