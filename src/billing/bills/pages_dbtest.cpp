@@ -1,5 +1,6 @@
 // Every page against figures that were computed by hand, on both engines.
 #include "billing/bills/bills_fixture.hpp"
+#include "billing/ledger/receipt.hpp"
 
 namespace nebula::billing::bills {
 namespace {
@@ -275,6 +276,39 @@ TEST_P(BillPages, EveryDialectStatesTheSameBalance) {
     EXPECT_TRUE(last.contains(R"("credit_balance":12285560.00001)")) << last;
     (void)body(pages->openrouter_credits(request("")));
     EXPECT_EQ(last, R"({"data":{"total_credits":1228.556000001,"total_usage":0}})");
+}
+
+// Why: bill, receipt, balance and ledger are four views of one charge; they must agree to the nano-dollar.
+TEST_P(BillPages, AMeteredRequestIsOnBillReceiptAndBalanceAlike) {
+    ASSERT_TRUE(sync_wait(billing->grant(account, Nanos{credit}, "g", "")));
+    HoldRequest wanted{account, Nanos{1'000'000}, Nanos{1}};
+    auto hold = sync_wait(billing->admit(wanted, Ticks::max()));
+    ASSERT_TRUE(hold.has_value());
+    UsageRecord record;
+    record.id = RequestId::next(clock);
+    record.account = account;
+    record.key = KeyId{5};
+    record.model = "qwen3";
+    record.provider = "p";
+    record.usage = {.input = 1'000, .cached = 0, .output = 234'567};
+    record.prices = {Nanos{1'000'000}, Nanos{1'000'000}, Nanos{1'000'000}};
+    record.started_at = clock.now();
+    ASSERT_TRUE(sync_wait(billing->settle(std::move(*hold), record)).has_value());
+    EXPECT_EQ(bills("cycleType=Hour&productCategory=llm&endTime=" + unix_text("2026-02-15T01:00:00Z")),
+              unix_text("2026-02-15T00:00:00Z") + " qwen3 1000/234567 2.35567\n");
+    EXPECT_EQ(body(pages->novita_balance(request(""))).at("availableBalance"), "9997.64433");
+    (void)body(pages->openrouter_credits(request("")));
+    EXPECT_EQ(last, R"({"data":{"total_credits":1,"total_usage":0.000235567}})");
+    auto receipt = sync_wait(pages->receipt(request("", record.id.text())));
+    ASSERT_TRUE(receipt.has_value()) << receipt.error().message;
+    EXPECT_EQ(ledger::check_receipt(receipt->body), std::vector<std::string>{});
+    EXPECT_TRUE(receipt->body.contains("235567")) << receipt->body;
+    auto key = body(pages->receipt_key(request("")));
+    EXPECT_TRUE(receipt->body.contains(std::string(key.at("public_key").as_string())));
+    Request stranger = request("", record.id.text());
+    stranger.caller.account = other;
+    for (auto& asked : {stranger, request("", "req_nonsense"), request("", RequestId{1}.text())})
+        EXPECT_EQ(sync_wait(pages->receipt(asked)).error().code, Code::not_found);
 }
 
 }  // namespace
