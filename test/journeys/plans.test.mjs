@@ -12,7 +12,7 @@ import { dollars, eventually, nanos } from '../support/wait.mjs';
 
 const subscription = '/console/api/subscription';
 const call_price = price_of(7, 10);
-const models = [model('demo/chat:1'), model('vision', { class: 'vision' })];
+const models = [model('demo/chat:1'), model('vision', { model_class: 'vision' })];
 const plan = [
   { id: 'soft', name: 'Soft', price: '10', quota_input: 1000, quota_output: 25 },
   { id: 'hard', name: 'Hard', price: '20', quota_input: 1000, quota_output: 20, may_overrun: false },

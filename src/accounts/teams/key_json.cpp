@@ -46,6 +46,7 @@ void add_openrouter(json::object& object, const KeyView& view) {
         object[name] = 0;
     object["creator_user_id"] =
         view.key.creator ? json::value(view.key.creator.text()) : json::value(nullptr);
+    object["external_user"] = nullptr;
     object["expires_at"] = iso_or_null(view.key.expires_at);
 }
 
@@ -219,6 +220,11 @@ json::object own_key_object(const KeyView& view) {
     add_openrouter(object, view);
     bool manages = (Permissions(view.key.permissions) & Permissions::all()).has(Permission::keys_write);
     object["is_free_tier"] = false;
+    // Members that its client insists on: there are no free models, no regions and no organizations here.
+    object["workspace_id"] = view.key.account.text();
+    object["organization_id"] = nullptr;
+    object["allowed_data_regions"] = text_list({"global"});
+    object["free_model_daily_requests"] = {{"limit", 0}, {"remaining", 0}, {"used", 0}};
     object["is_management_key"] = manages;
     object["is_provisioning_key"] = manages;
     object["rate_limit"] = {{"requests", -1},
