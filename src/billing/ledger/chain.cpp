@@ -19,9 +19,16 @@ constexpr std::size_t posting_columns = 12;
 }  // namespace
 
 void Fields::add(std::string_view value) {
-    char length[24];
-    auto end = std::to_chars(length, length + sizeof length, value.size()).ptr;
-    text_.append(length, end).append(":").append(value).append(",");
+    constexpr std::size_t around = 24;  // the length's digits, ':' and ','
+    if (buffer_.size() < length_ + value.size() + around)
+        buffer_.resize(2 * (length_ + value.size() + around));
+    char* to = buffer_.data() + length_;
+    to = std::to_chars(to, to + around, value.size()).ptr;
+    *to++ = ':';
+    if (!value.empty()) std::memcpy(to, value.data(), value.size());
+    to += value.size();
+    *to++ = ',';
+    length_ = static_cast<std::size_t>(to - buffer_.data());
 }
 
 void Fields::add(std::int64_t value) {

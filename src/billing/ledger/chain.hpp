@@ -24,7 +24,7 @@ namespace nebula::billing::ledger {
 class Fields {
    public:
     void start(std::string_view form) {
-        text_.clear();
+        length_ = 0;
         add(form);
     }
     void add(std::string_view value);
@@ -34,10 +34,11 @@ class Fields {
         add(id ? std::string_view(id.text()) : std::string_view());
     }
     void add(const Sha256& hash) { add(std::string_view(to_hex(hash.bytes))); }
-    Sha256 digest() const { return sha256(text_); }
+    Sha256 digest() const { return sha256({buffer_.data(), length_}); }
 
    private:
-    std::string text_;
+    std::vector<char> buffer_;
+    std::size_t length_ = 0;
 };
 
 /// A posting as it stands in the table and in the chain.
