@@ -1,11 +1,11 @@
 #pragma once
 // Signed usage receipts: one JSON object per request that a customer can keep and check offline, without us.
 // Private to billing but for its wire format, which docs/guide/receipts.md states:
-//   {"receipt":{"version":1,"request","account","key","model","provider","started_at","input_tokens",
-//     "cached_tokens","output_tokens","quota_input","quota_output","prices":{…nano-dollars…},"charge_nanos",
-//     "written_off_nanos","outcome","posting","posting_seq","posting_hash","record_digest","batch_digests":[…]},
-//    "public_key":"<hex>","signature":"<hex of Ed25519 over the exact bytes of the receipt member>"}
-// The key pair is made at first start and kept in the table server_keys.
+//   {"receipt":{…},"public_key":"<hex>","signature":"<hex of Ed25519 over the exact bytes of the receipt
+//   member>"}
+// The receipt has every field of the record, its digest, the posting that charged it with all that its hash
+// covers, and the digests of all records that the posting charged. The key pair is made at first start and
+// kept in the table server_keys.
 
 #include <string>
 
