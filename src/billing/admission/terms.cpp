@@ -59,11 +59,11 @@ Async<Result<std::shared_ptr<const Terms>>> Billing::Impl::load_terms(AccountSta
 }
 
 void Billing::terms_changed(store::Tx& tx, AccountId account) {
-    // The notice comes after the commit; without notices this process forgets now, and again soon.
-    if (impl_->notices != nullptr)
-        impl_->notices->publish(tx, "terms", account.text());
-    else if (AccountState* state = impl_->states.find(account))
-        state->forget_terms();
+    // Here as soon as it is committed, so that whoever made the change meets it; elsewhere by the notice.
+    if (impl_->notices != nullptr) impl_->notices->publish(tx, "terms", account.text());
+    tx.after_commit([impl = impl_.get(), account] {
+        if (AccountState* state = impl->states.find(account)) state->forget_terms();
+    });
 }
 
 }  // namespace nebula::billing
