@@ -74,7 +74,9 @@ test('the credit API: a key for the session cookie', async () => {
 });
 
 test('OpenRouter: its client manages keys and asks for its own and for the credits', async () => {
-  const manager = await s.server.key(owner.account, { permission: ['keys:read', 'keys:write', 'billing:read', 'inference:write'] });
+  const manager = await s.server.key(owner.account, {
+    permission: ['keys:read', 'keys:write', 'billing:read', 'inference:read', 'inference:write'],
+  });
   const client = new OpenRouter({ apiKey: manager.key, serverURL: `${s.server.url}/api/v1`, retryConfig: { strategy: 'none' } });
   const made = await client.apiKeys.create({ requestBody: { name: 'routed', limit: 5, limitReset: 'monthly' } });
   assert.match(made.key, /^sk-neb-/);

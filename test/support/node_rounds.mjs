@@ -34,8 +34,10 @@ const mishaps = {
 async function reconnect(all, i) {
   const node = all.nodes[i];
   all.proxies[i].restore();
-  const answers = async () => node.exit || (await node.call({ method: 'GET', path: '/v1/models' })).status > 0;
-  await eventually('the node answers or has ended', answers, { within_ms: 15000 });
+  // Money or not, it decides; a node whose lease is in doubt answers 503, and ends when the lease is lost.
+  const decides = async () =>
+    node.exit || [200, 402].includes((await node.chat({ key: all.probe.key, model: all.probe.model })).status);
+  await eventually('the node admits again or has ended', decides, { within_ms: 20000 });
   if (node.exit) await node.launch();
   else node.is_ending = false;
 }
@@ -61,6 +63,7 @@ export async function node_rounds({ nodes = 4, rounds, workers = 12, seed = seed
   try {
     const credit = nanos('1000');
     const account = await all.first.account('nodes', { credit: dollars(credit) });
+    all.probe = { ...(await all.first.account('probe')), model: 'demo/chat:1' };
     const call = async () => {
       serial += 1;
       const n = serial;
@@ -175,6 +178,7 @@ export async function spend_all({ nodes = 4, k = 200, workers = 40, mishap, seed
   });
   try {
     const account = await all.first.account('spend all', { credit: dollars(call_price * BigInt(k)) });
+    all.probe = { ...(await all.first.account('probe')), model: 'exact' };
     let served = 0;
     let running = true;
     const ask = (node) =>

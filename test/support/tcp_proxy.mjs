@@ -58,7 +58,7 @@ export class TcpProxy {
     this.mode = 'cut';
     for (const { client, server } of [...this.pairs]) {
       client.resetAndDestroy();
-      server?.resetAndDestroy();
+      server?.destroy(); // may be a unix socket, which knows no reset
     }
   }
 
