@@ -215,6 +215,12 @@ Result<json::object> first_start(Services& services, const AppSettings& settings
     if (!key) return key;
     // Last: its presence says that the first start is complete.
     auto user = run("users.create", {{"email", "operator@localhost"}, {"role", "operator"}});
+    if (!user && user.error().code == Code::conflict) {
+        // Another node on this database started for the first time too, and was faster: what it made stays.
+        auto revoked = run("keys.revoke", {{"key", key->at("id")}});
+        if (!revoked) return revoked;
+        return json::object();
+    }
     if (!user) return user;
 
     json::object made{{"operator", user->at("email")},
