@@ -59,18 +59,24 @@ constexpr Sql unrevoked_keys_of_sql{
 constexpr Sql count_usable_sql{"api_keys.count_usable",
                                "SELECT COUNT(*) FROM api_keys WHERE account_id = $1 AND revoked_at IS NULL"
                                " AND (expires_at IS NULL OR expires_at > $2)"};
-constexpr Sql key_by_hash_sql{
-    "api_keys.by_hash", "SELECT " KEY_COLUMNS " FROM api_keys WHERE key_hash = $1 AND revoked_at IS NULL"};
+// The keys of a person who is locked are too; those made for a team are the team's.
+#define OWNER_IS_FREE                                                             \
+    " AND NOT EXISTS (SELECT 1 FROM accounts a JOIN users u ON u.id = a.owner_id" \
+    " WHERE a.id = api_keys.account_id AND a.kind = 'personal' AND u.disabled_at IS NOT NULL)"
+constexpr Sql key_by_hash_sql{"api_keys.by_hash",
+                              "SELECT " KEY_COLUMNS
+                              " FROM api_keys WHERE key_hash = $1 AND revoked_at IS NULL" OWNER_IS_FREE};
 constexpr Sql key_by_former_hash_sql{"api_keys.by_former_hash",
                                      "SELECT " KEY_COLUMNS
                                      ", previous_until FROM api_keys"
                                      " WHERE previous_hash = $1 AND previous_until > $2"
-                                     " AND revoked_at IS NULL"};
+                                     " AND revoked_at IS NULL" OWNER_IS_FREE};
 constexpr Sql key_by_id_sql{"api_keys.by_id", "SELECT " KEY_COLUMNS " FROM api_keys WHERE id = $1"};
 constexpr Sql key_for_update_sql{
     "api_keys.for_update", "SELECT " KEY_COLUMNS " FROM api_keys WHERE id = $1 AND account_id = $2",
     "SELECT " KEY_COLUMNS " FROM api_keys WHERE id = $1 AND account_id = $2 FOR UPDATE"};
 #undef KEY_COLUMNS
+#undef OWNER_IS_FREE
 constexpr Sql revoke_key_sql{"api_keys.revoke",
                              "UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL"};
 constexpr Sql former_hash_sql{

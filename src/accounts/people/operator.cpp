@@ -94,6 +94,10 @@ Async<Result<User>> People::Impl::change_user(Caller caller, UserId id, UserChan
             people_sql::set_disabled(tx, id, std::nullopt);
             people_sql::set_verified(tx, id, clock.now());  // the operator vouches
         }
+        // Whether a key is good is remembered: every process looks again.
+        if (change.is_active)
+            for (const std::string& hash : people_sql::key_hashes_of(tx, id))
+                notices.publish(tx, "key", hash);
         if (change.role) people_sql::set_role(tx, id, *change.role);
         // Sessions know the role they were made with for a while; both changes must count at once.
         end_sessions(tx, id);

@@ -483,12 +483,17 @@ TEST_P(PeopleDb, ALockedUserIsOutAtOnce) {
     People::Impl impl(settings, oidc, db(), notices, mailer, client, clock, metrics());
     EXPECT_EQ(error(impl.change_user(boss, boss.user, {.is_active = false, .role = {}})).code,
               Code::conflict);
+    Key wanted;
+    wanted.account = ada.account;
+    wanted.name = "hers";
+    NewKey key = ok(accounts->create_key(wanted, nullptr));
     ok(people->request_password_reset("ada@example.com", "10.0.0.1"));
     std::string link = mailed_token();
     EXPECT_FALSE(ok(impl.change_user(boss, ada.user.id, {.is_active = false, .role = {}})).is_active);
     clock.advance(seconds(10));  // on PostgreSQL another process hears of it by notice, here not started
     EXPECT_EQ(error(people->by_session(ada.session.token.reveal())).code, Code::unauthenticated);
     EXPECT_EQ(error(sign_in("ada@example.com")).code, Code::forbidden);
+    EXPECT_EQ(error(accounts->authenticate(key.text.reveal())).code, Code::unauthenticated);
     EXPECT_EQ(error(people->reset_password(link, Secret("a fresh password"))).param, "token");
     std::size_t sent = mail_count();
     ok(sign_up("ada@example.com"));
@@ -496,6 +501,8 @@ TEST_P(PeopleDb, ALockedUserIsOutAtOnce) {
     EXPECT_EQ(mail_count(), sent);
     ok(impl.change_user(boss, ada.user.id, {.is_active = true, .role = Role::operator_}));
     EXPECT_TRUE(caller_of(ok(sign_in("ada@example.com"))).is_operator);
+    clock.advance(seconds(11));  // for so long a refused key is remembered
+    EXPECT_EQ(ok(accounts->authenticate(key.text.reveal()))->account, ada.account);
     EXPECT_EQ(ok(impl.users("ada", 10, 0)).people.at(0).user.id, ada.user.id);
     EXPECT_EQ(ok(impl.users("%", 10, 0)).total, 0);
 }

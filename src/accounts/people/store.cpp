@@ -45,6 +45,10 @@ constexpr Sql set_name_sql{"people.set_name", "UPDATE users SET name = $2 WHERE 
 constexpr Sql set_account_name_sql{"people.set_account_name",
                                    "UPDATE accounts SET display_name = $2 WHERE id = $1"};
 constexpr Sql set_role_sql{"people.set_role", "UPDATE users SET role = $2 WHERE id = $1"};
+constexpr Sql key_hashes_sql{"people.key_hashes",
+                             "SELECT k.key_hash, k.previous_hash FROM api_keys k"
+                             " JOIN accounts a ON a.id = k.account_id"
+                             " WHERE a.owner_id = $1 AND a.kind = 'personal' AND k.revoked_at IS NULL"};
 constexpr Sql disable_sql{"people.disable", "UPDATE users SET disabled_at = $2 WHERE id = $1"};
 constexpr Sql set_verified_sql{
     "people.set_verified",
@@ -281,6 +285,14 @@ void set_name(Tx& tx, UserId id, AccountId account, std::string_view name) {
 }
 void set_role(Tx& tx, UserId id, Role role) { tx.exec(set_role_sql, {id.db(), role_text(role)}); }
 void set_disabled(Tx& tx, UserId id, std::optional<Time> at) { tx.exec(disable_sql, {id.db(), or_null(at)}); }
+std::vector<std::string> key_hashes_of(Tx& tx, UserId id) {
+    std::vector<std::string> hashes;
+    tx.query(key_hashes_sql, {id.db()}, [&](const Row& row) {
+        for (int column : {0, 1})
+            if (!row.is_null(column)) hashes.emplace_back(row.text(column));
+    });
+    return hashes;
+}
 void set_verified(Tx& tx, UserId id, Time now) { tx.exec(set_verified_sql, {id.db(), to_micros(now)}); }
 void insert_identity(Tx& tx, std::string_view issuer, std::string_view subject, UserId user, Time now) {
     tx.exec(insert_identity_sql, {issuer, subject, user.db(), to_micros(now)});

@@ -43,6 +43,8 @@ void set_password(store::Tx& tx, UserId id, std::string_view hash, Time now);
 void set_name(store::Tx& tx, UserId id, AccountId account, std::string_view name);
 void set_role(store::Tx& tx, UserId id, Role role);
 void set_disabled(store::Tx& tx, UserId id, std::optional<Time> at);
+/// Of the personal account's keys, former ones included: in hexadecimal.
+std::vector<std::string> key_hashes_of(store::Tx& tx, UserId id);
 /// Active, address verified.
 void set_verified(store::Tx& tx, UserId id, Time now);
 void insert_identity(store::Tx& tx, std::string_view issuer, std::string_view subject, UserId user, Time now);
