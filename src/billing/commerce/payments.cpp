@@ -113,7 +113,7 @@ Async<Result<json::object>> Shop::start_checkout(accounts::Caller caller, Nanos 
                                                  std::string return_path) {
     auto api = stripe();
     if (!api) co_return fail(std::move(api.error()));
-    auto payment = co_await insert_payment(caller.account, caller.user, "checkout", amount, {});
+    auto payment = co_await insert_payment(caller.account, caller.user, "checkout", amount, std::string());
     if (!payment) co_return fail(std::move(payment.error()));
     auto buyer = co_await customer(caller.account);
     if (!buyer) co_return fail(std::move(buyer.error()));

@@ -52,17 +52,19 @@ Shop::Work Shop::storing(AccountId account, Subscription row, std::optional<acco
     };
 }
 
+Async<Result<void>> Shop::store_change(Work also) {
+    auto work = [also = std::move(also)](Tx& tx) -> Result<bool> {
+        auto done = also(tx);
+        if (!done) return fail(std::move(done.error()));
+        return true;
+    };
+    auto done = co_await db_.in_tx(std::move(work));
+    if (!done) co_return fail(std::move(done.error()));
+    co_return Result<void>();
+}
+
 Async<Result<void>> Shop::charge_plan(AccountId account, Nanos fee, Subscription row, Work also) {
-    if (fee.value == 0) {
-        auto work = [also = std::move(also)](Tx& tx) -> Result<bool> {
-            auto done = also(tx);
-            if (!done) return fail(std::move(done.error()));
-            return true;
-        };
-        auto done = co_await db_.in_tx(std::move(work));
-        if (!done) co_return fail(std::move(done.error()));
-        co_return Result<void>();
-    }
+    if (fee.value == 0) co_return co_await store_change(std::move(also));
     Movement movement;
     movement.account = account;
     movement.kind = MovementKind::plan_fee;
@@ -119,7 +121,7 @@ Async<Result<void>> Shop::cancel(AccountId account, const accounts::Caller* call
         row.next_plan.clear();
     }
     Work also = storing(account, std::move(row), std::move(by), "Delete");
-    co_return co_await charge_plan(account, Nanos{}, {}, std::move(also));
+    co_return co_await store_change(std::move(also));
 }
 
 // The fee is posted; the bonus is a movement of its own. What a crash leaves is found by run_due().
@@ -156,7 +158,7 @@ Async<void> Shop::renew(AccountId account) {
     if (!current || !current->is_active || current->period_end > now) co_return;
     if (current->cancel_at_period_end) {
         Work also = storing(account, ended(*current), std::nullopt, {});
-        auto done = co_await charge_plan(account, Nanos{}, {}, std::move(also));
+        auto done = co_await store_change(std::move(also));
         if (done) {
             std::string text = "Your plan " + current->plan + " has ended as you asked.\n";
             co_await mail(account, "Your plan has ended", std::move(text));
@@ -169,7 +171,8 @@ Async<void> Shop::renew(AccountId account) {
         co_return;
     }
     Subscription row = next_period(*current, *plan, now);
-    auto charged = co_await charge_plan(account, plan->price, row, storing(account, row, std::nullopt, {}));
+    Work also = storing(account, row, std::nullopt, {});
+    auto charged = co_await charge_plan(account, plan->price, row, std::move(also));
     if (charged) {
         counters_.renewals.add();
         co_await post_bonus(account);
@@ -185,7 +188,7 @@ Async<void> Shop::lapse(AccountId account, Subscription current, std::string rea
     const PlanSettings* instead = goods_.free_plan();
     Subscription row = instead == nullptr ? ended(current) : next_period(current, *instead, clock_.now());
     Work also = storing(account, std::move(row), std::nullopt, {});
-    auto done = co_await charge_plan(account, Nanos{}, {}, std::move(also));
+    auto done = co_await store_change(std::move(also));
     if (!done) co_return;
     counters_.lapsed.add();
     LOG_INFO("plan lapsed", {"account", account.text()}, {"plan", current.plan});

@@ -60,8 +60,6 @@ class Routes {
     const Clock& clock_;
 };
 
-/// Credits as the platform's JSON numbers: whole ones without a point.
-json::value credits_value(Nanos amount);
 json::object payment_object(const Payment& payment);
 
 }  // namespace nebula::billing::commerce

@@ -28,8 +28,8 @@ json::object card_object(const Card& card) {
 
 json::object auto_pay_object(const AutoPay& settings) {
     json::object object{{"enabled", settings.enabled},
-                        {"threshold", credits_value(settings.threshold)},
-                        {"amount", credits_value(settings.amount)},
+                        {"threshold", settings.threshold.text()},
+                        {"amount", settings.amount.text()},
                         {"payment_method_id", nullptr},
                         {"last_attempt_at", nullptr}};
     if (!settings.method.empty()) object["payment_method_id"] = settings.method;
@@ -49,12 +49,6 @@ Result<std::string> return_path(http::Fields& fields) {
 }
 
 }  // namespace
-
-json::value credits_value(Nanos amount) {
-    if (amount.value % Nanos::per_credit == 0) return amount.value / Nanos::per_credit;
-    // Shown, never counted with.
-    return static_cast<double>(amount.value) / static_cast<double>(Nanos::per_credit);
-}
 
 void Routes::add(http::Router& router, accounts::Guard& guard, Method method, std::string_view pattern,
                  Access access, Operation operation) {

@@ -101,6 +101,7 @@ class Shop final : public Commerce {
 
     std::string tier_of(Tx& tx, AccountId account, Time now, Terms& terms);
     Async<Result<Subscription>> read_subscription(AccountId account);
+    Async<Result<void>> store_change(Work also);
     Async<Result<void>> charge_plan(AccountId account, Nanos fee, Subscription row, Work also);
     Async<void> post_bonus(AccountId account);
     Async<void> renew(AccountId account);
