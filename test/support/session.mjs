@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import http from 'node:http';
 import { createHmac } from 'node:crypto';
 import { FakeSmtp, link_in } from './fake_smtp.mjs';
+import { engines } from './nebula.mjs';
 import { stage } from './stage.mjs';
 import { eventually } from './wait.mjs';
 
@@ -225,6 +226,7 @@ export async function people_stage({ people, sections, ...options } = {}) {
   const smtp = await FakeSmtp.start();
   try {
     const s = await stage({
+      engine: engines[0],
       ...options,
       sections: {
         smtp: { host: smtp.address, require_tls: false },
