@@ -42,7 +42,8 @@ TEST(MessagesRequest, BecomesTheSameChatRequest) {
                  {"type":"tool_result","tool_use_id":"t2","content":[{"type":"text","text":"two"}]},
                  {"type":"text","text":"and now"}]}]})",
          R"({"model":"m","max_tokens":5,
-             "tools":[{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object"}}}],
+             "tools":[{"type":"function","function":{"name":"f","description":"d",
+               "parameters":{"type":"object"}}}],
              "tool_choice":"required","parallel_tool_calls":false,
              "messages":[{"role":"user","content":"go"},
                {"role":"assistant","content":"ok","tool_calls":[
