@@ -128,6 +128,8 @@ class People {
     Async<Result<void>> change_password(const Caller& caller, Secret current, Secret fresh);
 
     void set_on_activated(OnActivated callback);
+    /// What this process remembers of the person's sessions and teams; other nodes hear it by a notice.
+    void forget(UserId user);
     const PeopleSettings& settings() const;
 
     /// Console API below /console/api/ (auth/…, me, sessions, totp, oidc) and the platform's login.

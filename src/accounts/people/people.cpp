@@ -203,6 +203,8 @@ Async<Result<void>> People::reset_password(std::string token, Secret password) {
 Async<Result<void>> People::change_password(const Caller& caller, Secret current, Secret fresh) {
     return impl_->change_password(caller, std::move(current), std::move(fresh));
 }
+void People::forget(UserId user) { impl_->cache.drop_user(user); }
+
 void People::set_on_activated(OnActivated callback) {
     std::lock_guard lock(impl_->mutex);
     impl_->on_activated = std::move(callback);

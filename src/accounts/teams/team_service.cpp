@@ -64,7 +64,11 @@ void TeamService::record(Tx& tx, const Caller& caller, AccountId team, const cha
     write_audit(tx, clock_, caller, entry);
 }
 
-void TeamService::tell(Tx& tx, UserId user) { notices_.publish(tx, "user", user.text()); }
+void TeamService::tell(Tx& tx, UserId user) {
+    notices_.publish(tx, "user", user.text());
+    // The notice comes a moment later; who was removed must not get in here meanwhile.
+    if (forget_) tx.after_commit([forget = forget_, user] { forget(user); });
+}
 
 Async<Result<Team>> TeamService::create(Caller caller, std::string name, std::string description) {
     auto good = check_name(name, "name");

@@ -4,6 +4,7 @@
 // Somebody who is not in a team gets not_found, whether it exists or not; who is in it but may not do that
 // gets forbidden. Every change takes the account's row first, so changes of one team run one after the other.
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -33,6 +34,8 @@ class TeamService {
           public_url_(std::move(public_url)),
           clock_(clock) {}
     void set_holds_nothing(HoldsNothing hook) { holds_nothing_ = std::move(hook); }
+    /// Called after the commit of whatever changed what the person may do.
+    void set_forget(std::function<void(UserId)> forget) { forget_ = std::move(forget); }
 
     /// At most 100 own teams → conflict. Names need not be unique.
     Async<Result<Team>> create(Caller caller, std::string name, std::string description);
@@ -89,6 +92,7 @@ class TeamService {
     std::string public_url_;
     const Clock& clock_;
     HoldsNothing holds_nothing_;
+    std::function<void(UserId)> forget_;
 };
 
 /// `caller` as it may act for `team`: itself for its own account, else as a member. Nothing for outsiders.

@@ -23,8 +23,10 @@ struct Teams::Impl {
 };
 
 Teams::Teams(const PeopleSettings& settings, store::Db& db, store::Notices& notices, Accounts& accounts,
-             People&, Mailer& mailer, const Clock& clock, metrics::Registry&)
-    : impl_(std::make_unique<Impl>(settings, db, notices, accounts, mailer, clock)) {}
+             People& people, Mailer& mailer, const Clock& clock, metrics::Registry&)
+    : impl_(std::make_unique<Impl>(settings, db, notices, accounts, mailer, clock)) {
+    impl_->service.set_forget([&people](UserId user) { people.forget(user); });
+}
 Teams::~Teams() = default;
 
 void Teams::set_key_usage(KeyUsageOf usage) { impl_->keys.set_key_usage(std::move(usage)); }
