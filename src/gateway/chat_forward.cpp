@@ -238,6 +238,12 @@ Async<Chat::Attempt> Chat::answer_refusal(Call& call, http::ClientResponse& upst
 Async<Chat::Attempt> Chat::answer_stream(Call& call, std::unique_ptr<http::ClientResponse> upstream,
                                          const catalog::Provider& provider, Upstream& state) {
     StreamEnd end;
+    // What an attempt before this one read has reached nobody, and its usage is not this one's.
+    call.usage = {};
+    call.content_bytes = 0;
+    call.content_events = 0;
+    call.first_token_us = 0;
+    if (call.client) call.client->restart();
     if (is_event_stream(*upstream)) {
         std::string type(*upstream->header("content-type"));
         end = co_await relay_stream(call, *upstream, std::move(type), services_.clock);
@@ -256,7 +262,7 @@ Async<Chat::Attempt> Chat::answer_stream(Call& call, std::unique_ptr<http::Clien
         case StreamEnd::Kind::failed: {
             state.failed(provider, services_.clock.ticks(), failure_word(end.error));
             call.error = std::move(end.error);
-            if (!call.exchange.has_begun() && call.content_events == 0) co_return Attempt::try_next;
+            if (!call.exchange.has_begun()) co_return Attempt::try_next;
             upstream.reset();
             co_await break_stream(call, call.error);
             co_return Attempt::answered;

@@ -16,10 +16,30 @@ bool is_of(ondemand::value& value, ondemand::json_type wanted) {
 }
 bool is_string(ondemand::value& value) { return is_of(value, ondemand::json_type::string); }
 
-// The string with its quotes, as it stands in the provider's event.
-std::string_view raw_string(ondemand::value& value) {
+constexpr std::size_t calls_max = 1024;
+
+bool is_hex(char c) { return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f'); }
+
+// The parser checks escapes only where it decodes them; ours go out undecoded. Halves of surrogate pairs are
+// let through: providers cut texts between them.
+bool has_valid_escapes(std::string_view raw) {
+    for (std::size_t at = raw.find('\\'); at != std::string_view::npos; at = raw.find('\\', at + 2)) {
+        char escaped = at + 1 < raw.size() ? raw[at + 1] : '\0';
+        if (escaped != 'u') {
+            if (std::string_view("\"\\/bfnrt").find(escaped) == std::string_view::npos) return false;
+            continue;
+        }
+        for (std::size_t digit = at + 2; digit < at + 6; ++digit)
+            if (digit >= raw.size() || !is_hex(raw[digit])) return false;
+    }
+    return true;
+}
+
+// The string with its quotes, as it stands in the provider's event. False when it is no string of JSON.
+bool raw_string(ondemand::value& value, std::string_view& raw) {
     std::string_view token = value.raw_json_token();
-    return token.substr(0, token.rfind('"') + 1);
+    raw = token.substr(0, token.rfind('"') + 1);
+    return raw.size() >= 2 && has_valid_escapes(raw);
 }
 
 bool read_function(ondemand::value& value, std::string_view& name, std::string_view& arguments) {
@@ -31,13 +51,41 @@ bool read_function(ondemand::value& value, std::string_view& name, std::string_v
         auto what = piece.key();
         ondemand::value text = piece.value();
         if (!is_string(text)) continue;
-        if (what == "name") name = raw_string(text);
-        if (what == "arguments") arguments = raw_string(text);
+        if (what == "name" && !raw_string(text, name)) return false;
+        if (what == "arguments" && !raw_string(text, arguments)) return false;
     }
     return true;
 }
 
-bool read_call(ondemand::object& call, ChunkSink& sink) {
+// Which call a piece belongs to. Some providers send every call whole under the same index: another id there
+// is another call.
+class Calls {
+   public:
+    /// Its place in order of appearance; -1 when there are too many.
+    std::int64_t place(std::int64_t index, std::string_view raw_id) {
+        bool has_id = raw_id.size() > 2;
+        for (std::size_t at = seen_.size(); at-- > 0;) {
+            Seen& seen = seen_[at];
+            if (seen.index != index) continue;
+            if (has_id && !seen.raw_id.empty() && seen.raw_id != raw_id) break;
+            if (has_id) seen.raw_id = raw_id;
+            return static_cast<std::int64_t>(at);
+        }
+        if (seen_.size() >= calls_max) return -1;
+        seen_.push_back({index, has_id ? std::string(raw_id) : std::string()});
+        return static_cast<std::int64_t>(seen_.size()) - 1;
+    }
+    void clear() { seen_.clear(); }
+
+   private:
+    struct Seen {
+        std::int64_t index;
+        std::string raw_id;
+    };
+    std::vector<Seen> seen_;
+};
+
+bool read_call(ondemand::object& call, Calls& calls, ChunkSink& sink) {
     std::int64_t index = 0;
     std::string_view id, name, arguments;
     for (auto field : call) {
@@ -48,15 +96,16 @@ bool read_call(ondemand::object& call, ChunkSink& sink) {
         if (key == "index") {
             if (value.get_int64().get(index)) return false;
         } else if (key == "id" && is_string(value)) {
-            id = raw_string(value);
+            if (!raw_string(value, id)) return false;
         } else if (key == "function" && !read_function(value, name, arguments)) {
             return false;
         }
     }
-    return sink.call(index, id, name, arguments);
+    std::int64_t place = calls.place(index, id);
+    return place >= 0 && sink.call(place, id, name, arguments);
 }
 
-bool read_delta(ondemand::value& value, ChunkSink& sink) {
+bool read_delta(ondemand::value& value, Calls& calls, ChunkSink& sink) {
     if (!is_of(value, ondemand::json_type::object)) return true;
     ondemand::object delta;
     if (value.get_object().get(delta)) return false;
@@ -65,21 +114,23 @@ bool read_delta(ondemand::value& value, ChunkSink& sink) {
         if (std::move(field).get(member)) return false;
         auto key = member.key();
         ondemand::value part = member.value();
-        if (key == "content" || key == "refusal") {
-            if (is_string(part)) sink.text(raw_string(part), false);
-        } else if (key == "reasoning_content" || key == "reasoning") {
-            if (is_string(part)) sink.text(raw_string(part), true);
+        bool is_reasoning = key == "reasoning_content" || key == "reasoning";
+        if (is_reasoning || key == "content" || key == "refusal") {
+            if (!is_string(part)) continue;
+            std::string_view raw;
+            if (!raw_string(part, raw)) return false;
+            sink.text(raw, is_reasoning);
         } else if (key == "tool_calls" && is_of(part, ondemand::json_type::array)) {
             for (auto call : part.get_array()) {
                 ondemand::object one;
-                if (call.get_object().get(one) || !read_call(one, sink)) return false;
+                if (call.get_object().get(one) || !read_call(one, calls, sink)) return false;
             }
         }
     }
     return true;
 }
 
-bool read_choices(ondemand::value& value, ChunkSink& sink) {
+bool read_choices(ondemand::value& value, Calls& calls, ChunkSink& sink) {
     ondemand::array choices;
     if (value.get_array().get(choices)) return false;
     for (auto element : choices) {
@@ -91,7 +142,7 @@ bool read_choices(ondemand::value& value, ChunkSink& sink) {
             auto key = member.key();
             ondemand::value inner = member.value();
             if (key == "delta") {
-                if (!read_delta(inner, sink)) return false;
+                if (!read_delta(inner, calls, sink)) return false;
             } else if (key == "finish_reason" && is_string(inner)) {
                 std::string_view reason;
                 if (!inner.get_string().get(reason)) sink.finished(reason);
@@ -101,15 +152,27 @@ bool read_choices(ondemand::value& value, ChunkSink& sink) {
     return true;
 }
 
+void read_usage(ondemand::value& value, ChunkSink& sink) {
+    ondemand::value details;
+    std::int64_t count = 0;
+    if (!is_of(value, ondemand::json_type::object)) return;
+    if (value["completion_tokens_details"].get(details) || !is_of(details, ondemand::json_type::object))
+        return;
+    if (!details["reasoning_tokens"].get_int64().get(count) && count > 0) sink.reasoning_tokens(count);
+}
+
 }  // namespace
 
 struct ChunkReader::Impl {
     ondemand::parser parser;
     std::vector<char> text;
+    Calls calls;
 };
 
 ChunkReader::ChunkReader() : impl_(std::make_unique<Impl>()) {}
 ChunkReader::~ChunkReader() = default;
+
+void ChunkReader::restart() { impl_->calls.clear(); }
 
 bool ChunkReader::read(std::string_view data, ChunkSink& sink) {
     auto& text = impl_->text;
@@ -126,9 +189,13 @@ bool ChunkReader::read(std::string_view data, ChunkSink& sink) {
         auto key = member.key();
         ondemand::value value = member.value();
         if (key == "model" && is_string(value)) {
-            sink.model(raw_string(value));
-        } else if (key == "choices" && !read_choices(value, sink)) {
-            return false;
+            std::string_view raw;
+            if (!raw_string(value, raw)) return false;
+            sink.model(raw);
+        } else if (key == "choices") {
+            if (!read_choices(value, impl_->calls, sink)) return false;
+        } else if (key == "usage") {
+            read_usage(value, sink);
         }
     }
     return true;

@@ -28,6 +28,8 @@ class ClientEdge {
     /// Appends what the client gets for one chunk's data ("{…}"); false when the chunk cannot be told, which
     /// is a provider's failure. Nothing is written before the first content.
     virtual bool chunk(std::string_view data, std::string& out) = 0;
+    /// Another provider's stream begins; nothing of the one before has reached the client.
+    virtual void restart() = 0;
     /// The last events of a stream that ended well. `usage` as it is billed.
     virtual std::string end(const billing::TokenUsage& usage) = 0;
     /// The event that says that the rest is missing.

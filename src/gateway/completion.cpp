@@ -85,12 +85,14 @@ ReportedUsage read_usage(ondemand::value value, const UsageBounds& bounds) {
     return report;
 }
 
-// Length of a string's raw form without quotes: what it is on the wire, which is all an estimate needs.
+// Bytes of a text: all that an estimate needs. Half a surrogate pair cannot be decoded, but is sent on: then
+// the bytes on the wire count.
 std::size_t text_bytes(ondemand::value value) {
     ondemand::json_type type;
     if (value.type().get(type) || type != ondemand::json_type::string) return 0;
+    std::string_view raw = value.raw_json_token();
     std::string_view text;
-    return value.get_string().get(text) ? 0 : text.size();
+    return value.get_string().get(text) ? raw.size() : text.size();
 }
 
 simdjson::error_code read_call(ondemand::value value, std::size_t& bytes) {

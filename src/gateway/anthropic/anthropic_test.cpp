@@ -181,6 +181,22 @@ TEST(MessageStream, RefusesInterleavedCalls) {
     EXPECT_EQ(stream({"garbage"}), "refused");
 }
 
+// Nothing of a stream that another provider took over may be seen in the one that is told.
+TEST(MessageStream, StartsAnewWithAnotherProvider) {
+    auto edge = make_edge(RequestId{1});
+    std::string lost, out;
+    ASSERT_TRUE(edge->chunk(R"({"choices":[{"delta":{"content":"lost"},"finish_reason":"length"}]})", lost));
+    edge->restart();
+    ASSERT_TRUE(edge->chunk(R"({"choices":[{"delta":{"content":"told"}}]})", out));
+    out += edge->end({});
+    const std::vector<std::string> expected = {"message_start",       "content_block_start",
+                                               "content_block_delta", "content_block_stop",
+                                               "message_delta",       "message_stop"};
+    EXPECT_EQ(names(out), expected);
+    EXPECT_NE(out.find(R"("stop_reason":"end_turn")"), std::string::npos);
+    EXPECT_NE(out.find(R"("index":0)"), std::string::npos);
+}
+
 // An empty answer is still a message: clients wait for its start and its stop.
 TEST(MessageStream, OfNothingStartsAndStops) {
     const std::vector<std::string> expected = {"message_start", "message_delta", "message_stop"};

@@ -31,6 +31,16 @@ class Edge final : public ClientEdge, private ChunkSink {
         return reader_.read(data, *this);
     }
 
+    void restart() override {
+        reader_.restart();
+        model_.clear();
+        stop_reason_.clear();
+        is_started_ = false;
+        block_ = Block::none;
+        index_ = -1;
+        tool_index_ = last_tool_ = -1;
+    }
+
     std::string end(const billing::TokenUsage& usage) override {
         std::string out;
         start(out);

@@ -64,6 +64,12 @@ class Edge final : public ClientEdge, private ChunkSink {
         return reader_.read(data, *this);
     }
 
+    void restart() override {
+        reader_.restart();
+        done_reason_ = "stop";
+        calls_.clear();
+    }
+
     std::string end(const billing::TokenUsage& usage) override {
         std::string line = head();
         if (kind_ == Kind::chat) {
@@ -82,8 +88,19 @@ class Edge final : public ClientEdge, private ChunkSink {
 
    private:
     struct Call {
-        std::string id, name, arguments;
+        std::string id, name;
+        std::string raw_arguments;  // inside of a JSON string
     };
+
+    // Pieces are put together before they are decoded: a piece may end within a surrogate pair.
+    static std::string inside(std::string_view raw) {
+        return raw.size() <= 2 ? std::string() : std::string(raw.substr(1, raw.size() - 2));
+    }
+    static std::string decoded(std::string_view raw) {
+        boost::system::error_code failed;
+        json::value text = raw.empty() ? json::value("") : json::parse(raw, failed);
+        return failed || !text.is_string() ? std::string() : std::string(text.get_string());
+    }
 
     static std::unexpected<Error> unreadable() {
         return fail(Code::upstream_failed, "the provider sent an invalid answer", {},
@@ -146,14 +163,15 @@ class Edge final : public ClientEdge, private ChunkSink {
             if (function == nullptr || !function->is_object()) continue;
             calls_[index++] = {std::string(text_of(*call, "id")),
                                std::string(text_of(function->get_object(), "name")),
-                               std::string(text_of(function->get_object(), "arguments"))};
+                               inside(json_string(text_of(function->get_object(), "arguments")))};
         }
     }
     json::array take_calls() {
         json::array told;
         for (auto& [index, call] : calls_) {
-            json::object function{
-                {"index", index}, {"name", call.name}, {"arguments", arguments_of(call.arguments)}};
+            json::object function{{"index", index},
+                                  {"name", call.name},
+                                  {"arguments", arguments_of(decoded('"' + call.raw_arguments + '"'))}};
             told.push_back(json::object{{"id", call.id}, {"function", std::move(function)}});
         }
         calls_.clear();
@@ -180,17 +198,12 @@ class Edge final : public ClientEdge, private ChunkSink {
     bool call(std::int64_t index, std::string_view raw_id, std::string_view raw_name,
               std::string_view raw_arguments) override {
         constexpr std::size_t calls_max = 128, bytes_max = 4 * 1024 * 1024;
-        auto decoded = [](std::string_view raw) {
-            boost::system::error_code failed;
-            json::value text = raw.empty() ? json::value("") : json::parse(raw, failed);
-            return failed || !text.is_string() ? std::string() : std::string(text.get_string());
-        };
         if (!calls_.contains(index) && calls_.size() >= calls_max) return false;
         Call& call = calls_[index];
         if (call.id.empty()) call.id = decoded(raw_id);
         if (call.name.empty()) call.name = decoded(raw_name);
-        call.arguments += decoded(raw_arguments);
-        return call.arguments.size() <= bytes_max;
+        call.raw_arguments += inside(raw_arguments);
+        return call.raw_arguments.size() <= bytes_max;
     }
 
     std::string head() const {

@@ -91,6 +91,27 @@ TEST(OllamaStream, IsLinesWithTheCountsLast) {
               json::parse(R"({"a":1})"));
 }
 
+// Providers cut arguments anywhere, even within a character; a stream that is taken over by another provider
+// tells nothing of the first one's calls.
+TEST(OllamaStream, PutsCallsTogetherBeforeItReadsThem) {
+    FakeClock clock;
+    auto edge = make_edge(Kind::chat, clock);
+    ASSERT_TRUE(edge->request(R"({"model":"m","messages":[{"role":"user","content":"hi"}]})").has_value());
+    std::string out;
+    auto call = [](const char* arguments) {
+        return R"({"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":")" +
+               std::string(arguments) + R"("}}]}}]})";
+    };
+    ASSERT_TRUE(edge->chunk(call(R"({\"lost\":1})"), out));
+    edge->restart();
+    ASSERT_TRUE(edge->chunk(call(R"({\"a\":\"\ud83d)"), out));
+    ASSERT_TRUE(edge->chunk(call(R"(\ude00\"})"), out));
+    EXPECT_EQ(out, "");
+    json::value line = json::parse(edge->end({}));
+    ASSERT_EQ(line.at("message").at("tool_calls").as_array().size(), 1u);
+    EXPECT_EQ(line.at("message").at("tool_calls").at(0).at("function").at("arguments").at("a"), "\U0001F600");
+}
+
 // Vectors only, in the order of the inputs.
 TEST(OllamaEmbed, TellsTheVectors) {
     FakeClock clock;
