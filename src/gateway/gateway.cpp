@@ -5,6 +5,7 @@
 #include "gateway/chat.hpp"
 #include "gateway/model_lists.hpp"
 #include "gateway/ollama/ollama.hpp"
+#include "gateway/responses/responses.hpp"
 #include "http/dialects.hpp"
 #include "http/json_api.hpp"
 
@@ -167,6 +168,14 @@ struct Gateway::Impl {
                  [this](http::Exchange& exchange) { return list_public(exchange, openai_models); });
     }
 
+    void register_responses(http::Router& router) {
+        for (auto [base, dialect] : {Base{"/v1", openai_error}, Base{"/openai/v1", novita_llm_error}})
+            add(router, http::Method::post, std::string(base) + "/responses", dialect,
+                [this](http::Exchange& exchange) {
+                    return chat.handle_client(exchange, responses::make_edge(exchange.id(), services.clock));
+                });
+    }
+
     void register_anthropic(http::Router& router) {
         for (const char* base : {"/v1/messages", "/anthropic/v1/messages"}) {
             add(router, http::Method::post, base, anthropic::error, [this](http::Exchange& exchange) {
@@ -219,6 +228,7 @@ void Gateway::register_routes(http::Router& router) {
                 [impl, endpoint](http::Exchange& exchange) { return impl->chat.handle(exchange, endpoint); });
     }
     impl->register_lists(router);
+    impl->register_responses(router);
     impl->register_anthropic(router);
     impl->register_ollama(router);
     impl->add(router, http::Method::post, "/api/v1/chat", http::credits_error,

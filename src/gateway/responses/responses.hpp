@@ -1,0 +1,18 @@
+#pragma once
+// OpenAI's Responses API as a client edge. Stateless: nothing is stored, so a conversation comes whole with
+// every request. Wire facts: platform.openai.com/docs/api-reference/responses.
+
+#include <memory>
+
+#include "base/clock.hpp"
+#include "gateway/client_edge.hpp"
+
+namespace nebula::gateway::responses {
+
+/// The chat request that a Responses request becomes. Errors name the member.
+Result<std::string> to_chat_request(std::string_view body);
+
+/// One per request.
+std::unique_ptr<ClientEdge> make_edge(RequestId request, const Clock& clock);
+
+}  // namespace nebula::gateway::responses

@@ -1,0 +1,204 @@
+// Chat chunks → typed events. Texts are copied as the JSON they are, without being decoded; they are kept,
+// because the events at the end of an item and of the response tell them whole again.
+#include "base/text.hpp"
+#include "gateway/chunk_reader.hpp"
+#include "gateway/responses/response_object.hpp"
+#include "gateway/responses/responses.hpp"
+
+namespace nebula::gateway::responses {
+namespace {
+
+constexpr std::size_t answer_bytes_max = 32 * 1024 * 1024;
+
+class Edge final : public ClientEdge, private ChunkSink {
+   public:
+    Edge(RequestId request, const Clock& clock) : clock_(clock), object_(request, clock.now()) {}
+
+    Result<std::string> request(std::string_view body) override {
+        auto translated = translate(body);
+        if (!translated) return fail(std::move(translated.error()));
+        object_.set_echo(std::move(translated->echo));
+        return std::move(translated->chat);
+    }
+    Result<std::string> answer(std::string_view openai_answer) override {
+        return to_response(openai_answer, object_, clock_.now());
+    }
+    std::string_view stream_type() const override { return "text/event-stream; charset=utf-8"; }
+
+    bool chunk(std::string_view data, std::string& out) override {
+        out_ = &out;
+        return reader_.read(data, *this) && kept_bytes_ <= answer_bytes_max;
+    }
+
+    void restart() override {
+        reader_.restart();
+        is_started_ = false;
+        ending_ = {};
+        reasoning_tokens_ = sequence_ = 0;
+        output_.clear();
+        kept_bytes_ = 0;
+        item_ = Item::none;
+        index_ = 0;
+        call_index_ = last_call_ = -1;
+    }
+
+    std::string end(const billing::TokenUsage& usage) override {
+        std::string out;
+        start(out);
+        close_item(ending_.status, out);
+        Usage counts{usage.input, usage.cached, usage.output, std::min(reasoning_tokens_, usage.output)};
+        std::string type = std::string("response.") + ending_.status;
+        add_event(out, type, R"("response":)" + object_.ended(ending_, output_, counts, clock_.now()));
+        return out;
+    }
+
+    std::string broken(const Error& error) override {
+        std::string out;
+        start(out);
+        add_event(out, "error",
+                  R"("code":")" + std::string(error_word(error.code)) + R"(","message":)" +
+                      json_string(error.message) + R"(,"param":null)");
+        add_event(out, "response.failed", R"("response":)" + object_.failed(error, output_));
+        return out;
+    }
+
+   private:
+    enum class Item { none, reasoning, message, call };
+
+    // A client names the model; what it is called at the provider is not its business.
+    void model(std::string_view) override {}
+    void finished(std::string_view reason) override { ending_ = ending_of(reason); }
+    void reasoning_tokens(std::int64_t count) override { reasoning_tokens_ = count; }
+
+    void text(std::string_view raw, bool is_reasoning) override {
+        if (raw.size() <= 2) return;  // ""
+        Item kind = is_reasoning ? Item::reasoning : Item::message;
+        if (item_ != kind) open_text(kind);
+        keep(raw, text_);
+        begin_event(*out_, is_reasoning ? "response.reasoning_text.delta" : "response.output_text.delta");
+        out_->append(reference_).append(R"(,"content_index":0,"delta":)").append(raw);
+        out_->append(is_reasoning ? "}\n\n" : ",\"logprobs\":[]}\n\n");
+    }
+
+    bool call(std::int64_t index, std::string_view raw_id, std::string_view raw_name,
+              std::string_view raw_arguments) override {
+        if (item_ != Item::call || index != call_index_) {
+            // Items follow one another: a piece for a call that is closed cannot be told any more.
+            if (raw_name.empty() || index <= last_call_) return false;
+            last_call_ = call_index_ = index;
+            open_call(raw_id, raw_name);
+        }
+        if (raw_arguments.size() > 2) {
+            keep(raw_arguments, text_);
+            begin_event(*out_, "response.function_call_arguments.delta");
+            out_->append(reference_).append(R"(,"delta":)").append(raw_arguments).append("}\n\n");
+        }
+        return true;
+    }
+
+    void start(std::string& out) {
+        if (is_started_) return;
+        is_started_ = true;
+        std::string response = R"("response":)" + object_.in_progress();
+        add_event(out, "response.created", response);
+        add_event(out, "response.in_progress", response);
+    }
+
+    void open_item(Item kind, const char* prefix) {
+        start(*out_);
+        close_item("completed", *out_);
+        item_ = kind;
+        id_ = object_.item_id(prefix, index_);
+        reference_ = R"("item_id":")" + id_ + R"(","output_index":)" + std::to_string(index_);
+        text_ = "\"";
+    }
+    void open_text(Item kind) {
+        bool is_reasoning = kind == Item::reasoning;
+        open_item(kind, is_reasoning ? "rs" : "msg");
+        add_event(*out_, "response.output_item.added",
+                  at_index() + R"(,"item":)" +
+                      (is_reasoning ? reasoning_item(id_, "in_progress", {})
+                                    : message_item(id_, "in_progress", {})));
+        add_event(*out_, "response.content_part.added",
+                  reference_ + R"(,"content_index":0,"part":)" +
+                      (is_reasoning ? reasoning_part("\"\"") : text_part("\"\"")));
+    }
+    void open_call(std::string_view raw_id, std::string_view raw_name) {
+        open_item(Item::call, "fc");
+        call_id_ = raw_id.size() > 2 ? std::string(raw_id) : "\"" + object_.item_id("call", index_) + "\"";
+        name_ = raw_name;
+        kept_bytes_ += raw_id.size() + raw_name.size();
+        add_event(*out_, "response.output_item.added",
+                  at_index() + R"(,"item":)" + call_item(id_, "in_progress", call_id_, name_, "\"\""));
+    }
+
+    // The events that end the open item, if there is one.
+    void close_item(std::string_view status, std::string& out) {
+        if (item_ == Item::none) return;
+        text_ += '"';
+        std::string item;
+        if (item_ == Item::call) {
+            add_event(out, "response.function_call_arguments.done",
+                      reference_ + R"(,"name":)" + name_ + R"(,"arguments":)" + text_);
+            item = call_item(id_, status, call_id_, name_, text_);
+        } else {
+            bool is_reasoning = item_ == Item::reasoning;
+            std::string part = is_reasoning ? reasoning_part(text_) : text_part(text_);
+            add_event(out, is_reasoning ? "response.reasoning_text.done" : "response.output_text.done",
+                      reference_ + R"(,"content_index":0,"text":)" + text_ +
+                          (is_reasoning ? "" : R"(,"logprobs":[])"));
+            add_event(out, "response.content_part.done", reference_ + R"(,"content_index":0,"part":)" + part);
+            item = is_reasoning ? reasoning_item(id_, status, part) : message_item(id_, status, part);
+        }
+        add_event(out, "response.output_item.done", at_index() + R"(,"item":)" + item);
+        if (!output_.empty()) output_ += ',';
+        output_ += item;
+        item_ = Item::none;
+        ++index_;
+    }
+
+    // The inside of a JSON string behind the inside of another is the inside of their concatenation.
+    void keep(std::string_view raw, std::string& text) {
+        text += raw.substr(1, raw.size() - 2);
+        kept_bytes_ += raw.size();
+    }
+
+    std::string at_index() const { return R"("output_index":)" + std::to_string(index_); }
+
+    void begin_event(std::string& out, std::string_view type) {
+        out.append("event: ").append(type).append("\ndata: {\"type\":\"").append(type);
+        out.append("\",\"sequence_number\":").append(std::to_string(sequence_++)).append(",");
+    }
+    void add_event(std::string& out, std::string_view type, std::string_view members) {
+        begin_event(out, type);
+        out.append(members).append("}\n\n");
+    }
+
+    const Clock& clock_;
+    ResponseObject object_;
+    ChunkReader reader_;
+    std::string* out_ = nullptr;  // while chunk() runs
+    bool is_started_ = false;
+    Ending ending_;
+    std::int64_t reasoning_tokens_ = 0;
+    std::int64_t sequence_ = 0;
+    std::string output_;  // items that are done
+    std::size_t kept_bytes_ = 0;
+
+    // The open item.
+    Item item_ = Item::none;
+    int index_ = 0;
+    std::string id_, reference_;
+    std::string text_;            // JSON string without its closing quote
+    std::string call_id_, name_;  // JSON strings
+    std::int64_t call_index_ = -1;
+    std::int64_t last_call_ = -1;
+};
+
+}  // namespace
+
+std::unique_ptr<ClientEdge> make_edge(RequestId request, const Clock& clock) {
+    return std::make_unique<Edge>(request, clock);
+}
+
+}  // namespace nebula::gateway::responses
