@@ -277,7 +277,7 @@ export class FakeProvider {
       const script = rule({ request, body });
       if (script) return { ...script };
     }
-    const content = body?.messages?.at?.(-1)?.content;
+    const content = body?.messages?.at?.(-1)?.content ?? body?.prompt ?? body?.input;
     if (typeof content === 'string' && content.startsWith('fake:')) return parse_script(content.slice(5));
     const model = body?.model;
     if (typeof model === 'string' && model.startsWith('fake/')) return parse_script(model.slice(5));

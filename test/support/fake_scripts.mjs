@@ -5,6 +5,11 @@
 //   text               whole content, one delta for each of its words
 //   prompt_tokens      reported usage (7)
 //   completion_tokens  reported usage (= frames)
+//   reasoning          text that is told as thoughts before the content, one delta for each of its words
+//   calls              tool calls behind the content, `[{ id, name, arguments }]`, arguments in pieces; without `text`
+//                      there is no content then. Each counts as 5 completion tokens
+//   finish             finish reason (stop, or tool_calls with calls)
+//   dimensions         length of the vectors that /embeddings answers with (4)
 //   usage              present | absent | null | negative | absurd | text | with_finish | every (present), or
 //                      late: waits at the gate that option `late` names, behind the finish chunk
 //   after              content frames sent before a fault (3); 0 = only the role frame; -1 = only the head
@@ -21,8 +26,11 @@
 const random_words = ['alpha', 'beta', 'gamma', 'delta', 'epsilon', 'zeta', 'eta', 'theta'];
 const wide_words = ['naïve', 'Größe', '東京', '🙂🚀', 'Ω≈ç', 'e\u0301'];
 
+const split = (text) => text.match(/\s*\S+\s*/g) ?? [];
+
 export function words_of(o) {
-  if (o.text !== undefined) return o.text.match(/\s*\S+\s*/g) ?? [];
+  if (o.calls && o.text === undefined) return [];
+  if (o.text !== undefined) return split(o.text);
   const source = o.multibyte ? wide_words : random_words;
   const filler = o.huge ? 'x'.repeat(o.huge) : '';
   return Array.from({ length: o.frames ?? 10 }, (_, i) => `${source[i % source.length]}${filler} `);
@@ -31,7 +39,8 @@ export function words_of(o) {
 /** The usage object this script reports, or null when it reports none. */
 export function usage_of(o, words) {
   const prompt = o.prompt_tokens ?? 7;
-  const completion = o.completion_tokens ?? words.length;
+  const reasoning = split(o.reasoning ?? '').length;
+  const completion = o.completion_tokens ?? words.length + reasoning + 5 * (o.calls?.length ?? 0);
   switch (o.usage ?? 'present') {
     case 'absent':
       return undefined;
@@ -44,14 +53,22 @@ export function usage_of(o, words) {
     case 'text':
       return { prompt_tokens: `${prompt}`, completion_tokens: 'many', total_tokens: 'all' };
     default:
-      return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion };
+      return {
+        prompt_tokens: prompt,
+        completion_tokens: completion,
+        total_tokens: prompt + completion,
+        ...(reasoning ? { completion_tokens_details: { reasoning_tokens: reasoning } } : {}),
+      };
   }
 }
+
+const finish_of = (o) => o.finish ?? (o.calls ? 'tool_calls' : 'stop');
+const is_text = (x) => x.record.path.endsWith('/completions') && !x.record.path.endsWith('/chat/completions');
 
 function chunk(x, choices, extra) {
   return JSON.stringify({
     id: x.record.id,
-    object: 'chat.completion.chunk',
+    object: is_text(x) ? 'text_completion' : 'chat.completion.chunk',
     created: 1700000000,
     model: x.record.model,
     choices,
@@ -60,6 +77,17 @@ function chunk(x, choices, extra) {
 }
 
 const delta = (d, finish_reason = null) => [{ index: 0, delta: d, logprobs: null, finish_reason }];
+const text_delta = (text, finish_reason = null) => [{ index: 0, text, logprobs: null, finish_reason }];
+
+/** The pieces in which tool calls are streamed: id and name first, then the arguments in two halves. */
+function* call_deltas(calls) {
+  for (const [index, { id, name, arguments: text }] of calls.entries()) {
+    const half = Math.ceil(text.length / 2);
+    yield { tool_calls: [{ index, id, type: 'function', function: { name, arguments: '' } }] };
+    for (const piece of [text.slice(0, half), text.slice(half)])
+      yield { tool_calls: [{ index, function: { arguments: piece } }] };
+  }
+}
 
 /** All frames of a correct stream: `{ kind: role|content|finish|usage|done|comment, bytes }`. */
 export function build_frames(x) {
@@ -76,15 +104,19 @@ export function build_frames(x) {
     return asked && o.usage_null_frames ? { usage: null } : {};
   };
   if (o.comments) frames.push({ kind: 'comment', bytes: Buffer.from(`: PROCESSING${newline}${newline}`) });
-  add('role', chunk(x, delta({ role: 'assistant', content: '' }), extra(0)));
+  const as_text = is_text(x);
+  if (!as_text) add('role', chunk(x, delta({ role: 'assistant', content: '' }), extra(0)));
+  for (const thought of split(o.reasoning ?? ''))
+    add('content', chunk(x, delta({ reasoning_content: thought }), extra(0)));
   words.forEach((word, i) => {
     if (o.comments && i % 2 === 1) {
       frames.push({ kind: 'comment', bytes: Buffer.from(`: keep-alive ${i}${newline}${newline}`) });
     }
-    add('content', chunk(x, delta({ content: word }), extra(i + 1)));
+    add('content', chunk(x, as_text ? text_delta(word) : delta({ content: word }), extra(i + 1)));
   });
+  for (const piece of call_deltas(o.calls ?? [])) add('content', chunk(x, delta(piece), extra(words.length)));
   const with_finish = o.usage === 'with_finish' ? { usage } : extra(words.length);
-  add('finish', chunk(x, delta({}, 'stop'), with_finish));
+  add('finish', chunk(x, as_text ? text_delta('', 'stop') : delta({}, finish_of(o)), with_finish));
   if (o.usage === 'with_finish') x.record.usage = usage;
   else if (asked && usage !== undefined) {
     add('usage', chunk(x, [], { usage }));
@@ -144,23 +176,81 @@ async function send_frames(x, frames) {
   }
 }
 
+/** Answers of endpoints that tell no words; null where words are told. */
+function other_body(x) {
+  const { path, body, model } = x.record;
+  const o = x.options;
+  const prompt = o.prompt_tokens ?? 7;
+  const list = (value) => (Array.isArray(value) ? value : [value]);
+  if (path.endsWith('/embeddings')) {
+    const length = body.dimensions ?? o.dimensions ?? 4;
+    const vectors = list(body.input).map((_, i) => Float32Array.from({ length }, (_v, d) => i + (d + 1) / 8));
+    const encoded = (vector) =>
+      body.encoding_format === 'base64' ? Buffer.from(vector.buffer).toString('base64') : [...vector];
+    return {
+      object: 'list',
+      data: vectors.map((vector, index) => ({ object: 'embedding', index, embedding: encoded(vector) })),
+      model,
+      usage: { prompt_tokens: prompt, total_tokens: prompt },
+    };
+  }
+  if (path.endsWith('/rerank'))
+    return {
+      id: x.record.id,
+      model,
+      results: body.documents.map((_, index) => ({ index, relevance_score: 1 / (index + 1) })),
+      usage: { total_tokens: prompt },
+    };
+  if (path.endsWith('/moderations'))
+    return {
+      id: 'modr-1',
+      model,
+      results: list(body.input).map((text) => {
+        const flagged = `${text}`.includes('violence');
+        return { flagged, categories: { violence: flagged }, category_scores: { violence: flagged ? 0.9 : 0.1 } };
+      }),
+      usage: { prompt_tokens: prompt, total_tokens: prompt },
+    };
+  return null;
+}
+
+function message_of(o, words) {
+  return {
+    role: 'assistant',
+    content: o.calls && words.length === 0 ? null : words.join('').trimEnd(),
+    refusal: null,
+    ...(o.reasoning ? { reasoning_content: o.reasoning } : {}),
+    ...(o.calls
+      ? {
+          tool_calls: o.calls.map(({ id, name, arguments: text }) => ({
+            id,
+            type: 'function',
+            function: { name, arguments: text },
+          })),
+        }
+      : {}),
+  };
+}
+
 function completion_body(x) {
+  const other = other_body(x);
+  if (other) {
+    x.record.usage = other.usage;
+    return Buffer.from(JSON.stringify(other));
+  }
   const words = words_of(x.options);
   const usage = usage_of(x.options, words);
   x.record.usage = usage ?? null;
   return Buffer.from(
     JSON.stringify({
       id: x.record.id,
-      object: 'chat.completion',
+      object: is_text(x) ? 'text_completion' : 'chat.completion',
       created: 1700000000,
       model: x.record.model,
       choices: [
-        {
-          index: 0,
-          finish_reason: 'stop',
-          logprobs: null,
-          message: { role: 'assistant', content: words.join('').trimEnd(), refusal: null },
-        },
+        is_text(x)
+          ? { text: words.join('').trimEnd(), index: 0, logprobs: null, finish_reason: 'stop' }
+          : { index: 0, finish_reason: finish_of(x.options), logprobs: null, message: message_of(x.options, words) },
       ],
       ...(usage === undefined ? {} : { usage }),
     }),
