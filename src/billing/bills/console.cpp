@@ -108,6 +108,8 @@ Pages::Answer Pages::console_invoices(Request request) {
         out.text("tax_percent", invoice.tax_percent).text("total", money_text(invoice.total));
         out.text("paid", money_text(invoice.paid)).text("due", money_text(invoice.total - invoice.paid));
         out.text("reference", invoice.reference);
+        out.open("customer", '{').text("name", invoice.customer).text("address", invoice.customer_address);
+        out.text("country", invoice.customer_country).text("tax_number", invoice.customer_tax_number).close();
         out.text("pdf", "/console/api/billing/invoices/" + std::to_string(invoice.number) + ".pdf").close();
     }
     out.close().number("total", found->total).close();

@@ -3,6 +3,7 @@
 #include <boost/json/parse.hpp>
 
 #include "billing/bills/wire.hpp"
+#include "billing/commerce/tables.hpp"
 
 namespace nebula::billing::bills {
 namespace {
@@ -11,7 +12,7 @@ namespace json = boost::json;
 
 constexpr const char* columns =
     "number, account_id, user_id, kind, period, net, tax, total, paid, tax_name, tax_percent, movement_id,"
-    " reference, customer, created_at";
+    " reference, customer, created_at, customer_address, customer_country, customer_tax_number";
 
 std::string lines_text(const std::vector<InvoiceLine>& lines) {
     JsonText out;
@@ -54,7 +55,18 @@ Invoice read_row(const store::Row& row) {
     read.reference = row.text(12);
     read.customer = row.text(13);
     read.created_at = from_micros(row.i64(14));
+    read.customer_address = row.text(15);
+    read.customer_country = row.text(16);
+    read.customer_tax_number = row.text(17);
     return read;
+}
+
+void set_customer(store::Tx& tx, Invoice& invoice) {
+    commerce::Profile profile = commerce::sql::profile(tx, invoice.account);
+    if (!profile.name.empty()) invoice.customer = profile.name;
+    invoice.customer_address = profile.address;
+    invoice.customer_country = profile.country;
+    invoice.customer_tax_number = profile.tax_number;
 }
 
 }  // namespace
@@ -67,20 +79,24 @@ void insert_invoice(store::Tx& tx, Invoice& invoice) {
     static constexpr store::Sql insert{
         "bills.insert_invoice",
         "INSERT INTO invoices (number, account_id, user_id, kind, period, net, tax, total, paid, tax_name,"
-        " tax_percent, movement_id, reference, customer, lines, created_at)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"};
+        " tax_percent, movement_id, reference, customer, lines, created_at, customer_address,"
+        " customer_country, customer_tax_number)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"};
+    set_customer(tx, invoice);
     tx.exec(take);
     bool is_there = tx.one(taken, {}, [&](const store::Row& row) { invoice.number = row.i64(0); });
     if (!is_there) throw store::DbError("the row of invoice_counter is missing");
     std::string lines = lines_text(invoice.lines);
     store::Param movement = nullptr;
     if (invoice.movement) movement = invoice.movement.db();
-    tx.exec(insert,
-            {invoice.number, invoice.account.db(), invoice.user.db(), std::string_view(invoice.kind),
-             std::string_view(invoice.period), invoice.net.value, invoice.tax.value, invoice.total.value,
-             invoice.paid.value, std::string_view(invoice.tax_name), std::string_view(invoice.tax_percent),
-             movement, std::string_view(invoice.reference), std::string_view(invoice.customer),
-             std::string_view(lines), to_micros(invoice.created_at)});
+    tx.exec(
+        insert,
+        {invoice.number, invoice.account.db(), invoice.user.db(), std::string_view(invoice.kind),
+         std::string_view(invoice.period), invoice.net.value, invoice.tax.value, invoice.total.value,
+         invoice.paid.value, std::string_view(invoice.tax_name), std::string_view(invoice.tax_percent),
+         movement, std::string_view(invoice.reference), std::string_view(invoice.customer),
+         std::string_view(lines), to_micros(invoice.created_at), std::string_view(invoice.customer_address),
+         std::string_view(invoice.customer_country), std::string_view(invoice.customer_tax_number)});
 }
 
 std::optional<Invoice> find_invoice(store::Tx& tx, AccountId account, std::int64_t number) {
@@ -90,7 +106,7 @@ std::optional<Invoice> find_invoice(store::Tx& tx, AccountId account, std::int64
     std::optional<Invoice> found;
     tx.one(find, {number, account.db()}, [&](const store::Row& row) {
         found = read_row(row);
-        found->lines = parse_lines(row.text(15));
+        found->lines = parse_lines(row.text(18));
     });
     return found;
 }

@@ -35,13 +35,18 @@ struct Invoice {
     std::string tax_percent;  // decimal text, may be empty
     PostingId movement;       // of a reload, may be empty
     std::string reference;
-    std::string customer;  // name as of then
+    // As the billing profile said when the invoice was made.
+    std::string customer;          // the name; without one in the profile the account's
+    std::string customer_address;  // lines separated by '\n'
+    std::string customer_country;
+    std::string customer_tax_number;
     std::vector<InvoiceLine> lines;
     Time created_at;
 };
 
-/// Gives the invoice its number and writes it. The counter's row stays locked until the transaction ends, so
-/// a rollback leaves no hole. Throws UniqueViolation for a movement or period that has its invoice.
+/// Gives the invoice its number and the customer of the account's billing profile (`customer` stays when the
+/// profile has no name) and writes it. The counter's row stays locked until the transaction ends, so a
+/// rollback leaves no hole. Throws UniqueViolation for a movement or period that has its invoice.
 void insert_invoice(store::Tx& tx, Invoice& invoice);
 std::optional<Invoice> find_invoice(store::Tx& tx, AccountId account, std::int64_t number);
 std::optional<std::int64_t> invoice_of_movement(store::Tx& tx, PostingId movement);

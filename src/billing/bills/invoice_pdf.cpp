@@ -215,6 +215,7 @@ class Page {
 bool needs_unicode(const InvoiceSettings& seller, const Invoice& invoice) {
     auto is_strange = [](const std::string& text) { return !fits_win_ansi(text); };
     return is_strange(seller.seller_name) || is_strange(seller.footer) || is_strange(invoice.customer) ||
+           is_strange(invoice.customer_address) || is_strange(invoice.customer_tax_number) ||
            is_strange(invoice.reference) || is_strange(invoice.tax_name) ||
            std::ranges::any_of(seller.seller_lines, is_strange) ||
            std::ranges::any_of(invoice.lines, [&](const InvoiceLine& line) {
@@ -223,6 +224,20 @@ bool needs_unicode(const InvoiceSettings& seller, const Invoice& invoice) {
 }
 
 std::string dollars(Nanos amount) { return money_text(amount) + " USD"; }
+
+// Below the customer's name.
+std::vector<std::string> address_lines(const Invoice& invoice) {
+    std::vector<std::string> lines;
+    std::string_view rest = invoice.customer_address;
+    while (!rest.empty()) {
+        std::string_view line = rest.substr(0, rest.find('\n'));
+        rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+        if (!line.empty()) lines.emplace_back(line);
+    }
+    if (!invoice.customer_country.empty()) lines.push_back(invoice.customer_country);
+    if (!invoice.customer_tax_number.empty()) lines.push_back("Tax number: " + invoice.customer_tax_number);
+    return lines;
+}
 
 void draw_head(Page& page, const InvoiceSettings& seller, const Invoice& invoice) {
     bool is_statement = invoice.kind == "Statement";
@@ -249,6 +264,10 @@ void draw_head(Page& page, const InvoiceSettings& seller, const Invoice& invoice
     page.text(margin, is_statement ? "Account" : "Billed to", {.is_bold = true});
     page.y -= row_height;
     page.paragraph(margin, right_edge - margin, invoice.customer);
+    for (const std::string& line : address_lines(invoice)) {
+        page.y -= row_height;
+        page.paragraph(margin, right_edge - margin, line);
+    }
     page.y -= 2 * row_height;
 }
 

@@ -16,6 +16,11 @@ Invoice sample(std::size_t lines) {
     made.number = 42;
     made.kind = "Reload";
     made.customer = "Zo\xC3\xAB M\xC3\xBCller";
+    made.customer_address =
+        "12 Rue du Port\n\nH2X 1Y4 Montr\xC3\xA9"
+        "al";
+    made.customer_country = "CA-QC";
+    made.customer_tax_number = "1234567890 TQ0001";
     made.net = Nanos{100'000'000'000};
     made.tax = Nanos{14'975'000'000};
     made.total = made.net + made.tax;
@@ -52,9 +57,11 @@ TEST(InvoicePdf, ShowsNumberCustomerLinesTaxAndTotal) {
     ASSERT_TRUE(pdf.has_value()) << pdf.error().detail;
     std::string text = text_of(*pdf);
     if (text.empty()) GTEST_SKIP() << "pdftotext is not installed";
-    for (const char* part :
-         {"NB-000042", "Zo\xC3\xAB M\xC3\xBCller", "1 Main Street", "Credits no. 1", "1.234567891 USD",
-          "QST 14.975 %", "14.975 USD", "114.975 USD", "0.00 USD", "Page 1 of 1"})
+    for (const char* part : {"NB-000042", "Zo\xC3\xAB M\xC3\xBCller", "1 Main Street", "12 Rue du Port",
+                             "H2X 1Y4 Montr\xC3\xA9"
+                             "al",
+                             "CA-QC", "Tax number: 1234567890 TQ0001", "Credits no. 1", "1.234567891 USD",
+                             "QST 14.975 %", "14.975 USD", "114.975 USD", "0.00 USD", "Page 1 of 1"})
         EXPECT_TRUE(text.contains(part)) << part << " is not in:\n" << text;
 }
 

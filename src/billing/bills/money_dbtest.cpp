@@ -5,6 +5,7 @@
 #include "billing/bills/bills_fixture.hpp"
 #include "billing/bills/month.hpp"
 #include "billing/bills/rerate.hpp"
+#include "billing/commerce/tables.hpp"
 
 namespace nebula::billing::bills {
 namespace {
@@ -123,6 +124,38 @@ TEST_P(BillMoney, InvoicesAreListedAndDownloadedByTheirOwnerOnly) {
     auto console = body(pages->console_invoices(request("")));
     EXPECT_EQ(console.at("invoices").at(0).at("due"), "0.00");
     EXPECT_EQ(console.at("invoices").at(0).at("tax_percent"), "14.975");
+}
+
+// Why: an invoice says who was billed when it was made; a customer who moves must not change old ones.
+TEST_P(BillMoney, InvoicesKeepTheBillingProfileOfTheirTime) {
+    auto save = [&](const commerce::Profile& profile) {
+        auto work = [&](store::Tx& tx) -> Result<void> {
+            commerce::sql::save_profile(tx, account, profile);
+            return {};
+        };
+        ASSERT_TRUE(db().in_tx_blocking(work).has_value());
+    };
+    pay(101);
+    save({"Ada Ltd", "1 Old Road\nLondon", "GB123", "GB", {}});
+    pay(102);
+    add_use(account, {.hour = "2026-01-07T00:00:00Z", .charge = 5});
+    ASSERT_EQ(sync_wait(service->close_month("2026-01")).value(), 1);
+    save({"", "2 New Street", "", "CA-QC", {}});
+    pay(103);
+    auto list = body(pages->console_invoices(request(""))).at("invoices").as_array();
+    ASSERT_EQ(list.size(), 4u);
+    auto customer = [&](std::size_t at) { return words(list.at(at).at("customer")); };
+    std::string old =
+        R"({"name":"Ada Ltd","address":"1 Old Road\nLondon","country":"GB","tax_number":"GB123"})";
+    EXPECT_EQ(customer(3), R"({"name":"first","address":"","country":"","tax_number":""})");
+    EXPECT_EQ(customer(2), old);
+    EXPECT_EQ(list.at(1).at("kind"), "Statement");
+    EXPECT_EQ(customer(1), old);
+    EXPECT_EQ(customer(0), R"({"name":"first","address":"2 New Street","country":"CA-QC","tax_number":""})");
+    auto find = [&](store::Tx& tx) -> Result<std::optional<Invoice>> { return find_invoice(tx, account, 2); };
+    Invoice kept = db().read_blocking(find).value().value();
+    EXPECT_EQ(kept.customer_address, "1 Old Road\nLondon");
+    EXPECT_EQ(kept.lines.size(), 1u);
 }
 
 // Why: the statement is what a customer checks the month by; each kind of money has its line, sums are exact.

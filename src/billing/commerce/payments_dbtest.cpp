@@ -38,6 +38,31 @@ TEST_P(PaymentsDb, ACheckoutIsTaxedPostedAndInvoicedOnce) {
     EXPECT_TRUE(newest(account).completed_at.has_value());
 }
 
+// What a profile says is printed on invoices and decides the tax: nothing else may get in.
+TEST_P(PaymentsDb, ABillingProfileIsCheckedFieldByField) {
+    Profile good{"Ada Ltd", "1 Road\nTown", "GB 123", "GB", {}};
+    ASSERT_TRUE(sync_wait(shop->save_profile(caller(account), good)).has_value());
+    auto refused = [&](std::string Profile::* field, std::string value) {
+        Profile bad = good;
+        bad.*field = std::move(value);
+        auto saved = sync_wait(shop->save_profile(caller(account), bad));
+        return saved ? std::string("ok") : saved.error().param;
+    };
+    EXPECT_EQ(refused(&Profile::name, std::string(201, 'n')), "name");
+    EXPECT_EQ(refused(&Profile::name, "Ada\nLtd"), "name");
+    EXPECT_EQ(refused(&Profile::tax_number, std::string(51, '1')), "tax_number");
+    EXPECT_EQ(refused(&Profile::tax_number, std::string(1, '\0')), "tax_number");
+    EXPECT_EQ(refused(&Profile::address, std::string(1'001, 'a')), "address");
+    EXPECT_EQ(refused(&Profile::address, "1\n2\n3\n4\n5\n6\n7\n8\n9"), "address");
+    EXPECT_EQ(refused(&Profile::address, "a\tb"), "address");
+    for (const char* country : {"gb", "GBR", "G", "US-", "*"})
+        EXPECT_EQ(refused(&Profile::country, country), "country") << country;
+    EXPECT_EQ(refused(&Profile::country, "US-CA"), "ok");
+    auto kept = sync_wait(shop->profile(account)).value();
+    EXPECT_EQ(kept.address, good.address);
+    EXPECT_EQ(kept.country, "US-CA");
+}
+
 // Amounts that cannot be sold are refused before anything is begun.
 TEST_P(PaymentsDb, AmountsHaveBoundsAndWholeCents) {
     for (std::int64_t nanos : {std::int64_t{0}, -credit, 4 * credit, 10'001 * credit, 10 * credit + 1}) {

@@ -167,6 +167,7 @@ Async<Routes::Answer> Routes::put_profile(Exchange& exchange, Caller caller) {
     Profile profile = *before;
     profile.name = fields->text_or("name", profile.name);
     profile.address = fields->text_or("address", profile.address);
+    std::erase(profile.address, '\r');  // a browser's lines end with CR LF
     profile.tax_number = fields->text_or("tax_number", profile.tax_number);
     profile.country = fields->text_or("country", profile.country);
     fields->only({"name", "address", "tax_number", "country"});

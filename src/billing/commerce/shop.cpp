@@ -1,5 +1,7 @@
 #include "billing/commerce/shop.hpp"
 
+#include <algorithm>
+
 #include "accounts/audit.hpp"
 #include "base/check.hpp"
 #include "base/log.hpp"
@@ -108,12 +110,32 @@ Async<Result<Profile>> Shop::profile(AccountId account) {
     co_return co_await db_.read(std::move(read));
 }
 
-Async<Result<void>> Shop::save_profile(accounts::Caller caller, Profile profile) {
+namespace {
+
+// As invoices print them.
+constexpr std::size_t name_max = 200, address_max = 1'000, tax_number_max = 50;
+constexpr std::ptrdiff_t address_lines_max = 8;
+
+Result<void> check_profile(const Profile& profile) {
+    auto is_control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; };
+    auto is_bad = [&](char c) { return c != '\n' && is_control(c); };
     if (!profile.country.empty() && !is_country(profile.country))
-        co_return fail(Code::invalid_request, "'country' must be two capital letters, such as CA or US-CA",
-                       "country");
-    if (profile.name.size() > 200 || profile.address.size() > 1'000 || profile.tax_number.size() > 50)
-        co_return fail(Code::invalid_request, "the name, address or tax number is too long", "name");
+        return fail(Code::invalid_request, "'country' must be two capital letters, such as CA or US-CA",
+                    "country");
+    if (profile.name.size() > name_max || std::ranges::any_of(profile.name, is_control))
+        return fail(Code::invalid_request, "'name' must be one line of at most 200 bytes", "name");
+    if (profile.tax_number.size() > tax_number_max || std::ranges::any_of(profile.tax_number, is_control))
+        return fail(Code::invalid_request, "'tax_number' must be one line of at most 50 bytes", "tax_number");
+    if (profile.address.size() > address_max || std::ranges::any_of(profile.address, is_bad) ||
+        std::ranges::count(profile.address, '\n') >= address_lines_max)
+        return fail(Code::invalid_request, "'address' must be at most 8 lines and 1000 bytes", "address");
+    return {};
+}
+
+}  // namespace
+
+Async<Result<void>> Shop::save_profile(accounts::Caller caller, Profile profile) {
+    if (auto good = check_profile(profile); !good) co_return fail(std::move(good.error()));
     auto save = [this, caller, profile](Tx& tx) -> Result<bool> {
         sql::save_profile(tx, caller.account, profile);
         accounts::write_audit(tx, clock_, caller, {caller.account, "Update", "Billing Profile", {}, {}, {}});
