@@ -100,6 +100,20 @@ TEST(MessagesRequest, RefusesWhatAChatModelCannotTake) {
     }
 }
 
+// Schemas may be nested deeper than the parser's own default; what was accepted must be countable too.
+TEST(MessagesRequest, TakesDeepSchemas) {
+    std::string schema;
+    for (int i = 0; i < 100; ++i) schema += R"({"properties":)";
+    schema += "{}" + std::string(100, '}');
+    std::string body = R"({"model":"m","max_tokens":5,"messages":[{"role":"user","content":"hi"}],)"
+                       R"("tools":[{"name":"f","input_schema":)" +
+                       schema + "}]}";
+    EXPECT_TRUE(to_chat_request(body).has_value());
+    auto tokens = count_tokens(body);
+    ASSERT_TRUE(tokens.has_value());
+    EXPECT_GT(*tokens, 300);
+}
+
 // Blocks, stop reason and usage are what Anthropic's clients act upon; cached tokens are outside
 // input_tokens.
 TEST(Message, TellsTextToolsReasoningAndUsage) {

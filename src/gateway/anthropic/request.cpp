@@ -36,7 +36,7 @@ class Translation {
    public:
     explicit Translation(const json::object& from) : from_(from) {}
 
-    Result<std::string> run() {
+    Result<json::object> run() {
         using Step = Result<void> (Translation::*)();
         for (Step step :
              {&Translation::basics, &Translation::system, &Translation::messages, &Translation::tools,
@@ -45,7 +45,7 @@ class Translation {
             if (!done) return fail(std::move(done.error()));
         }
         out_["messages"] = std::move(messages_);
-        return json::serialize(out_);
+        return std::move(out_);
     }
 
    private:
@@ -321,7 +321,9 @@ Result<json::object> parse_object(std::string_view body) {
 Result<std::string> to_chat_request(std::string_view body) {
     auto object = parse_object(body);
     if (!object) return fail(std::move(object.error()));
-    return Translation(*object).run();
+    auto chat = Translation(*object).run();
+    if (!chat) return fail(std::move(chat.error()));
+    return json::serialize(*chat);
 }
 
 Result<std::int64_t> count_tokens(std::string_view body) {
@@ -331,11 +333,8 @@ Result<std::int64_t> count_tokens(std::string_view body) {
     auto chat = Translation(*object).run();
     if (!chat) return fail(std::move(chat.error()));
     std::size_t bytes = 0;
-    boost::system::error_code failed;
-    json::value value = json::parse(*chat, failed);
     for (const char* name : {"messages", "tools", "response_format"})
-        if (const json::value* part = value.get_object().if_contains(name))
-            bytes += json::serialize(*part).size();
+        if (const json::value* part = chat->if_contains(name)) bytes += json::serialize(*part).size();
     return static_cast<std::int64_t>(bytes / 4) + 1;
 }
 

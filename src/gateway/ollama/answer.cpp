@@ -40,13 +40,11 @@ class Edge final : public ClientEdge, private ChunkSink {
     Edge(Kind kind, const Clock& clock) : kind_(kind), clock_(clock), started_(clock.ticks()) {}
 
     Result<std::string> request(std::string_view body) override {
-        auto made = kind_ == Kind::chat       ? chat_request(body)
-                    : kind_ == Kind::generate ? generate_request(body)
-                                              : embed_request(body);
-        if (made) {
-            json::value value = json::parse(*made);
-            model_ = json::serialize(value.get_object().at("model"));
-        }
+        std::string model;
+        auto made = kind_ == Kind::chat       ? chat_request(body, &model)
+                    : kind_ == Kind::generate ? generate_request(body, &model)
+                                              : embed_request(body, &model);
+        if (made) model_ = json_string(model);
         return made;
     }
 

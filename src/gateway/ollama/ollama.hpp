@@ -13,9 +13,10 @@ namespace nebula::gateway::ollama {
 /// {"error":"text"} with the statuses its clients know.
 http::Response error(const Error& error, RequestId request);
 
-Result<std::string> chat_request(std::string_view body);
-Result<std::string> generate_request(std::string_view body);
-Result<std::string> embed_request(std::string_view body);
+/// OpenAI's request that means the same; `model` is set to the model's name.
+Result<std::string> chat_request(std::string_view body, std::string* model = nullptr);
+Result<std::string> generate_request(std::string_view body, std::string* model = nullptr);
+Result<std::string> embed_request(std::string_view body, std::string* model = nullptr);
 
 enum class Kind { chat, generate, embed };
 /// One per request; durations count from here.

@@ -47,6 +47,15 @@ TEST(OllamaChat, BecomesTheSameChatRequest) {
     }
 }
 
+// Schemas may be nested deeper than the parser's own default.
+TEST(OllamaChat, TakesDeepSchemas) {
+    std::string schema = "{}";
+    for (int i = 0; i < 100; ++i) schema = R"({"properties":)" + schema + "}";
+    std::string body = R"({"model":"m","messages":[{"role":"user","content":"hi"}],"format":)" + schema + "}";
+    FakeClock clock;
+    EXPECT_TRUE(make_edge(Kind::chat, clock)->request(body).has_value());
+}
+
 // A prompt is a conversation of one turn; what bypasses the model's template cannot be done by a chat model.
 TEST(OllamaGenerate, IsAConversationOfOneTurn) {
     auto chat = generate_request(R"({"model":"m","system":"s","prompt":"p","raw":false,"suffix":""})");

@@ -148,9 +148,10 @@ class Conversation {
 
 }  // namespace
 
-Result<std::string> chat_request(std::string_view body) {
+Result<std::string> chat_request(std::string_view body, std::string* model) {
     auto from = parse_object(body);
     if (!from) return fail(std::move(from.error()));
+    if (model != nullptr) *model = text_of(*from, "model");
     json::object out;
     if (auto done = common(*from, out); !done) return fail(std::move(done.error()));
     auto messages = Conversation().read(from->if_contains("messages"));
@@ -161,9 +162,10 @@ Result<std::string> chat_request(std::string_view body) {
     return json::serialize(out);
 }
 
-Result<std::string> generate_request(std::string_view body) {
+Result<std::string> generate_request(std::string_view body, std::string* model) {
     auto from = parse_object(body);
     if (!from) return fail(std::move(from.error()));
+    if (model != nullptr) *model = text_of(*from, "model");
     for (const char* unable : {"suffix", "template", "raw"}) {
         const json::value* value = from->if_contains(unable);
         bool is_given = value != nullptr && !value->is_null() && *value != json::value("") &&
@@ -181,9 +183,10 @@ Result<std::string> generate_request(std::string_view body) {
     return json::serialize(out);
 }
 
-Result<std::string> embed_request(std::string_view body) {
+Result<std::string> embed_request(std::string_view body, std::string* model) {
     auto from = parse_object(body);
     if (!from) return fail(std::move(from.error()));
+    if (model != nullptr) *model = text_of(*from, "model");
     const json::value* input = from->if_contains("input");
     if (input == nullptr) return bad("input", "is required");
     json::object out{{"model", text_of(*from, "model")}, {"input", *input}};
