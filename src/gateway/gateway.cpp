@@ -186,6 +186,8 @@ struct Gateway::Impl {
         }
         add(router, http::Method::get, "/anthropic/v1/models", anthropic::error,
             [this](http::Exchange& exchange) { return list_models(exchange, anthropic_models); });
+        add(router, http::Method::get, "/anthropic/v1/models/{id*}", anthropic::error,
+            [this](http::Exchange& exchange) { return get_model(exchange); });
     }
 
     void register_ollama(http::Router& router) {
