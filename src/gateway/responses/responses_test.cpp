@@ -43,7 +43,8 @@ TEST(ResponsesRequest, BecomesTheSameChatRequest) {
          R"({"model":"m","messages":[{"role":"system","content":"d"},{"role":"user","content":"only text"},
               {"role":"user","content":[{"type":"text","text":"look"},
                 {"type":"image_url","image_url":{"url":"data:image/png;base64,QUJD","detail":"low"}},
-                {"type":"file","file":{"filename":"a.pdf","file_data":"data:application/pdf;base64,QUJD"}}]}]})"},
+                {"type":"file",
+                 "file":{"filename":"a.pdf","file_data":"data:application/pdf;base64,QUJD"}}]}]})"},
         {R"({"model":"m","input":"x","parallel_tool_calls":false,"tool_choice":{"type":"function","name":"f"},
              "tools":[{"type":"function","name":"f","description":"d","parameters":{"type":"object"},
                        "strict":true}],
@@ -209,8 +210,9 @@ TEST_F(Responses, AnswerIsTheWholeObject) {
           {"type":"function_call","id":"fc_ID_2","call_id":"c1","name":"f","arguments":"{\"a\":1}",
             "status":"completed"}],
         "reasoning":{"effort":"low","summary":null},"store":false,"temperature":0.5,
-        "text":{"format":{"type":"json_object"}},"tool_choice":"auto","tools":[{"type":"function","name":"f"}],
-        "top_p":null,"truncation":"disabled","metadata":{"k":"v"},"user":null,
+        "text":{"format":{"type":"json_object"}},"tool_choice":"auto",
+        "tools":[{"type":"function","name":"f"}],"top_p":null,"truncation":"disabled",
+        "metadata":{"k":"v"},"user":null,
         "usage":{"input_tokens":10,"input_tokens_details":{"cached_tokens":3,"cache_write_tokens":0},
           "output_tokens":4,"output_tokens_details":{"reasoning_tokens":2},"total_tokens":14}})");
     std::string text = json::serialize(wanted);
