@@ -95,16 +95,33 @@ export async function node_rounds({ nodes = 4, rounds, workers = 12, seed = seed
     const load = Array.from({ length: workers }, async () => {
       while (running) await call();
     });
-    const failed = Promise.all(load);
+    // A service manager: a node that says that it lost its lease ends with 1 and is started again; nothing else may end.
+    let busy = -1;
+    let restarts = 0;
+    const supervise = async () => {
+      for (; running; await new Promise((resolve) => setTimeout(resolve, 50)))
+        for (const [i, node] of all.nodes.entries()) {
+          if (i === busy || !running) continue;
+          node.is_ending = true;
+          if (!node.exit) continue;
+          assert.ok(node.exit.code === 1 && /lost its lease/.test(node.output), `${what}: ${node.output.slice(-2000)}`);
+          restarts += 1;
+          await node.launch();
+        }
+    };
+    const failed = Promise.all([...load, supervise()]);
     failed.catch(() => {});
     const names = kinds ?? Object.keys(mishaps);
     for (let round = 0; round < rounds; round += 1) {
       const i = dice.between(0, nodes - 1);
       const before = delivered.length;
+      busy = i;
+      if (all.nodes[i].exit) await all.nodes[i].launch();
       const mend = await mishaps[names[dice.between(0, names.length - 1)]](all, i);
       // Longer and shorter than a lease.
       await new Promise((resolve) => setTimeout(resolve, dice.between(100, lease_ms * 2)));
       await mend();
+      busy = -1;
       const gone_on = () => delivered.length > before + workers;
       await Promise.race([
         failed,
@@ -115,7 +132,7 @@ export async function node_rounds({ nodes = 4, rounds, workers = 12, seed = seed
     await failed;
     await eventually('no slice is leased by a dead node', () => settled(all, account), { within_ms: 30000 });
     await compare(all, account, { delivered, credit, what });
-    return { calls: serial, delivered: delivered.length, seen: Object.fromEntries(seen) };
+    return { calls: serial, delivered: delivered.length, seen: Object.fromEntries(seen), restarts };
   } catch (error) {
     error.message += ` (${what}; ${JSON.stringify(Object.fromEntries(seen))})`;
     throw error;
