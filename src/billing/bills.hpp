@@ -35,8 +35,10 @@ class Bills {
     ~Bills();
 
     /// A new price of a model from a time on, for re-rating and for the record (live prices are the
-    /// catalog's).
-    Async<Result<void>> set_price(std::string model, Prices prices, Time effective_from);
+    /// catalog's). `by` here and below: the operator who asks, for the audit log, written with the change;
+    /// null for the command line and what is done by itself.
+    Async<Result<void>> set_price(std::string model, Prices prices, Time effective_from,
+                                  const accounts::Caller* by = nullptr);
     /// Prices of the catalog as they are now, where no recorded version holds: what the bills' unit prices
     /// show. Before register_routes().
     using ListPrices = std::function<std::optional<Prices>(std::string_view model)>;
@@ -48,10 +50,11 @@ class Bills {
     };
     /// Rates the usage records of [from, to) anew by the price versions and posts one correction per account
     /// for the difference to what was charged and corrected before. Running it again changes nothing.
-    Async<Result<Rerated>> rerate(Time from, Time to, std::optional<AccountId> account, bool dry_run);
+    Async<Result<Rerated>> rerate(Time from, Time to, std::optional<AccountId> account, bool dry_run,
+                                  const accounts::Caller* by = nullptr);
     /// Closes a month ("2026-10") that is over: bills and statement invoices for every account with activity.
     /// Idempotent; numbers without gaps. Returns how many were made.
-    Async<Result<std::int64_t>> close_month(std::string month);
+    Async<Result<std::int64_t>> close_month(std::string month, const accounts::Caller* by = nullptr);
     /// Closes the last month when it is over (every node may call it, every minute).
     Async<void> run_due();
     /// Invoice for a payment that has been posted, in its transaction; gapless number. Used by Commerce

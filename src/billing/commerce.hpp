@@ -114,7 +114,8 @@ class Commerce {
         std::int64_t bonus_days = 0;     // of the credits; 0 = the setting
         std::string note;
     };
-    virtual Async<Result<NewCode>> create_code(NewCode code) = 0;
+    /// `by`: the operator who asks, for the audit log; null for the command line.
+    virtual Async<Result<NewCode>> create_code(NewCode code, const accounts::Caller* by = nullptr) = 0;
     /// Work that is due: renewals, downgrades, cancellations, auto-pay, low-balance notices. Called every
     /// minute on every node; each item is done once (locked row, idempotency key).
     virtual Async<void> run_due() = 0;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "accounts/audit.hpp"
 #include "base/crypto.hpp"
 #include "base/log.hpp"
 #include "billing/bills/month.hpp"
@@ -25,6 +26,10 @@ constexpr int months_looked_back = 3;
 Error not_over(const std::string& month) {
     return {Code::invalid_request, "'" + month + "' is not over yet", "month"};
 }
+
+using By = std::optional<accounts::Caller>;
+
+By copy_of(const accounts::Caller* by) { return by == nullptr ? By() : By(*by); }
 
 // The same records with the same amounts give the same key, whoever runs it and however often.
 std::string correction_key(AccountId account, const std::vector<Rerating>& changes) {
@@ -73,6 +78,7 @@ struct Bills::Impl {
     struct Run {
         Window window;
         bool is_dry = false;
+        By by = {};
         std::shared_ptr<const PriceHistory> history;
         Rerated done = {};
     };
@@ -95,15 +101,24 @@ void Bills::register_routes(http::Router& router, accounts::Guard& guard) {
     impl_->pages.register_routes(router, guard);
 }
 
-Async<Result<void>> Bills::set_price(std::string model, Prices prices, Time effective_from) {
+Async<Result<void>> Bills::set_price(std::string model, Prices prices, Time effective_from,
+                                     const accounts::Caller* by) {
     constexpr Nanos most{1'000'000 * Nanos::per_credit};
     if (model.empty() || model.size() > 200 || model.contains('\0'))
         co_return fail(Code::invalid_request, "'model' must have 1 to 200 characters", "model");
     for (Nanos price : {prices.input_per_m, prices.output_per_m, prices.cached_input_per_m, prices.request})
         if (price < Nanos{} || price > most)
             co_return fail(Code::invalid_request, "a price must be from 0 to 1,000,000 credits", "prices");
-    auto work = [=, clock = &impl_->clock](store::Tx& tx) -> Result<void> {
+    JsonText details;
+    details.open('{').text("effective_from", to_iso8601(effective_from));
+    details.text("input_per_m", money_text(prices.input_per_m));
+    details.text("output_per_m", money_text(prices.output_per_m));
+    details.text("cached_input_per_m", money_text(prices.cached_input_per_m));
+    details.text("request", money_text(prices.request)).close();
+    auto work = [=, who = copy_of(by), text = details.take(),
+                 clock = &impl_->clock](store::Tx& tx) -> Result<void> {
         insert_price(tx, model, prices, effective_from, *clock);
+        if (who) accounts::write_audit(tx, *clock, *who, {who->account, "Create", "Price", {}, model, text});
         return {};
     };
     co_return co_await impl_->db.in_tx(std::move(work));
@@ -124,7 +139,17 @@ Async<Result<void>> Bills::Impl::correct(AccountId account, std::vector<Rerating
     if (run.is_dry) co_return Result<void>{};
     std::string key = correction_key(account, changes);
     auto shared = std::make_shared<const std::vector<Rerating>>(std::move(changes));
-    auto write = [=](store::Tx& tx) -> Result<void> { return remember(tx, account, *shared, key); };
+    JsonText details;
+    details.open('{').text("from", to_iso8601(run.window.from)).text("to", to_iso8601(run.window.to));
+    details.number("records", static_cast<std::int64_t>(shared->size()));
+    details.text("difference", money_text(difference)).close();
+    auto write = [=, this, by = run.by, text = details.take()](store::Tx& tx) -> Result<void> {
+        // In the log of the account whose credits change.
+        if (by)
+            accounts::write_audit(tx, clock, *by,
+                                  {account, "Update", "Re-rating", key, account.text(), text});
+        return remember(tx, account, *shared, key);
+    };
     // Records that outweigh each other move no money.
     if (difference.value == 0) co_return co_await db.in_tx(std::move(write));
     Movement movement;
@@ -166,13 +191,15 @@ Async<Result<void>> Bills::Impl::rerate_account(AccountId account, Run& run) {
 }
 
 Async<Result<Bills::Rerated>> Bills::rerate(Time from, Time to, std::optional<AccountId> account,
-                                            bool dry_run) {
+                                            bool dry_run, const accounts::Caller* by) {
+    By who = copy_of(by);
     if (to <= from) co_return fail(Code::invalid_request, "'to' must be after 'from'", "to");
     auto work = [](store::Tx& tx) -> Result<PriceHistory> { return PriceHistory::read(tx); };
     auto history = co_await impl_->db.read(std::move(work));
     if (!history) co_return fail(std::move(history.error()));
     Impl::Run run{.window = {from, to},
                   .is_dry = dry_run,
+                  .by = std::move(who),
                   .history = std::make_shared<const PriceHistory>(std::move(*history))};
     if (run.history->is_empty()) co_return run.done;
     if (account) {
@@ -213,7 +240,8 @@ Async<Result<bool>> Bills::Impl::close(AccountId account, std::string month) {
     co_return co_await db.in_tx(std::move(work));
 }
 
-Async<Result<std::int64_t>> Bills::close_month(std::string month) {
+Async<Result<std::int64_t>> Bills::close_month(std::string month, const accounts::Caller* by) {
+    By who = copy_of(by);
     auto window = parse_month(month);
     if (!window) co_return fail(Code::invalid_request, "'month' must look like 2026-10", "month");
     if (impl_->clock.now() < window->to) co_return fail(not_over(month));
@@ -230,11 +258,16 @@ Async<Result<std::int64_t>> Bills::close_month(std::string month) {
         }
         after = found->back();
     }
-    auto work = [=, now = impl_->clock.now()](store::Tx& tx) -> Result<void> {
+    auto work = [=, clock = &impl_->clock](store::Tx& tx) -> Result<void> {
         static constexpr store::Sql note{"bills.note_closed",
                                          "INSERT INTO closed_months (month, closed_at) VALUES ($1, $2)"
                                          " ON CONFLICT (month) DO NOTHING"};
-        tx.exec(note, {std::string_view(month), to_micros(now)});
+        bool is_new = tx.exec(note, {std::string_view(month), to_micros(clock->now())}) == 1;
+        if (who && (is_new || made > 0)) {
+            std::string details = "{\"bills\":" + std::to_string(made) + "}";
+            accounts::write_audit(tx, *clock, *who,
+                                  {who->account, "Create", "Month Close", {}, month, details});
+        }
         return {};
     };
     auto noted = co_await impl_->db.in_tx(std::move(work));

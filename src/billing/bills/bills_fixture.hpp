@@ -28,7 +28,7 @@ class NoCommerce final : public Commerce {
     Async<Result<Moved>> redeem(AccountId, std::string, const accounts::Caller*) override {
         co_return fail(Code::not_found, "none");
     }
-    Async<Result<NewCode>> create_code(NewCode code) override { co_return code; }
+    Async<Result<NewCode>> create_code(NewCode code, const accounts::Caller*) override { co_return code; }
     Async<void> run_due() override { co_return; }
     Tax tax_on(store::Tx&, AccountId, Nanos) override { return {}; }
     void register_routes(http::Router&, accounts::Guard&) override {}

@@ -174,7 +174,7 @@ Pages::Answer Pages::operator_prices(Request) {
     co_return json_answer(out.take());
 }
 
-Async<void> Pages::operator_set_price(http::Exchange& exchange) {
+Async<void> Pages::operator_set_price(http::Exchange& exchange, accounts::Caller caller) {
     auto fields = co_await http::read_fields(exchange);
     if (!fields) {
         co_await exchange.respond_error(std::move(fields.error()));
@@ -188,7 +188,7 @@ Async<void> Pages::operator_set_price(http::Exchange& exchange) {
     prices.request = fields->credits_or_none("request").value_or(Nanos{});
     Time from = fields->time_or_none("effective_from").value_or(clock_.now());
     auto done = fields->error();
-    if (done) done = co_await bills_.set_price(model, prices, from);
+    if (done) done = co_await bills_.set_price(model, prices, from, &caller);
     if (!done) {
         co_await exchange.respond_error(std::move(done.error()));
         co_return;
@@ -199,7 +199,7 @@ Async<void> Pages::operator_set_price(http::Exchange& exchange) {
     co_await exchange.respond(std::move(response));
 }
 
-Async<void> Pages::operator_rerate(http::Exchange& exchange) {
+Async<void> Pages::operator_rerate(http::Exchange& exchange, accounts::Caller caller) {
     auto fields = co_await http::read_fields(exchange);
     if (!fields) {
         co_await exchange.respond_error(std::move(fields.error()));
@@ -219,7 +219,7 @@ Async<void> Pages::operator_rerate(http::Exchange& exchange) {
         if (!found) ok = fail(found.error());
     }
     Result<Bills::Rerated> done{};
-    if (ok) done = co_await bills_.rerate(from, to, account, is_dry);
+    if (ok) done = co_await bills_.rerate(from, to, account, is_dry, &caller);
     if (!ok) done = fail(ok.error());
     if (!done) {
         co_await exchange.respond_error(std::move(done.error()));
@@ -232,7 +232,7 @@ Async<void> Pages::operator_rerate(http::Exchange& exchange) {
     co_await exchange.respond(std::move(response));
 }
 
-Async<void> Pages::operator_close_month(http::Exchange& exchange) {
+Async<void> Pages::operator_close_month(http::Exchange& exchange, accounts::Caller caller) {
     auto fields = co_await http::read_fields(exchange);
     if (!fields) {
         co_await exchange.respond_error(std::move(fields.error()));
@@ -243,7 +243,7 @@ Async<void> Pages::operator_close_month(http::Exchange& exchange) {
     if (auto ok = fields->error(); !ok)
         made = fail(ok.error());
     else
-        made = co_await bills_.close_month(month);
+        made = co_await bills_.close_month(month, &caller);
     if (!made) {
         co_await exchange.respond_error(std::move(made.error()));
         co_return;

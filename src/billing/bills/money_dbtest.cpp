@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <thread>
 
+#include "accounts/audit.hpp"
 #include "billing/bills/bills_fixture.hpp"
 #include "billing/bills/month.hpp"
 #include "billing/bills/rerate.hpp"
@@ -298,6 +299,42 @@ TEST_P(BillMoney, RerateRemembersCorrectionsThatCancelOut) {
     EXPECT_EQ(corrections(), 0);
     EXPECT_EQ(rerate("2026-01-01", "2026-02-15"), "2 records, 0 corrected, 0");
     EXPECT_EQ(number("SELECT count(*) FROM usage_corrections"), 2);
+}
+
+// Why: what an operator changes in prices and money must be found later, with who did it; what changed
+// nothing leaves no row.
+TEST_P(BillMoney, WhatOperatorsChangeIsInTheAuditLog) {
+    accounts::Caller by = caller(other);
+    by.email = "op@example.com";
+    auto log = [&](AccountId of) {
+        auto read = [&](store::Tx& tx) -> Result<accounts::AuditPage> {
+            return accounts::read_audit(tx, of, 100, 0);
+        };
+        std::string text;
+        for (const accounts::AuditRow& row : db().read_blocking(read).value().rows)
+            text += row.user_email + " " + row.entry.action + " " + row.entry.resource + " " +
+                    row.entry.resource_name + " " + row.entry.details + "\n";
+        return text;
+    };
+    ASSERT_TRUE(sync_wait(billing->grant(account, Nanos{100}, "g", "")));
+    add_record(account, {.time = "2026-01-20T00:00:00Z", .output = 10, .charge = 30});
+    Prices prices{Nanos{}, Nanos{1'000'000}, Nanos{}};
+    ASSERT_TRUE(sync_wait(service->set_price("qwen3", prices, at("2026-01-01"), &by)));
+    ASSERT_FALSE(sync_wait(service->set_price("", prices, at("2026-01-01"), &by)));
+    for (bool is_dry : {true, false, false})
+        ASSERT_TRUE(sync_wait(service->rerate(at("2026-01-01"), at("2026-02-01"), {}, is_dry, &by)));
+    for (int i = 0; i < 2; ++i) ASSERT_TRUE(sync_wait(service->close_month("2026-01", &by)));
+    EXPECT_EQ(log(other),
+              "op@example.com Create Month Close 2026-01 {\"bills\":1}\n"
+              "op@example.com Create Price qwen3 {\"effective_from\":\"2026-01-01T00:00:00.000Z\","
+              "\"input_per_m\":\"0.00\",\"output_per_m\":\"0.001\",\"cached_input_per_m\":\"0.00\","
+              "\"request\":\"0.00\"}\n");
+    EXPECT_EQ(log(account), "op@example.com Update Re-rating " + account.text() +
+                                " {\"from\":\"2026-01-01T00:00:00.000Z\",\"to\":\"2026-02-01T00:00:00.000Z\","
+                                "\"records\":1,\"difference\":\"0.00000002\"}\n");
+    price(2'000'000, "2026-01-01");
+    (void)rerate("2026-01-01", "2026-02-01");
+    EXPECT_EQ(number("SELECT count(*) FROM audit_log"), 3) << "the command line is no person";
 }
 
 // Why: two operators may press the button at once; the customer must be corrected once.

@@ -59,9 +59,9 @@ class Pages {
     Answer receipt(Request request);
     Answer receipt_key(Request request);
     Answer operator_prices(Request request);
-    Async<void> operator_set_price(http::Exchange& exchange);
-    Async<void> operator_rerate(http::Exchange& exchange);
-    Async<void> operator_close_month(http::Exchange& exchange);
+    Async<void> operator_set_price(http::Exchange& exchange, accounts::Caller caller);
+    Async<void> operator_rerate(http::Exchange& exchange, accounts::Caller caller);
+    Async<void> operator_close_month(http::Exchange& exchange, accounts::Caller caller);
 
     // export.cpp
     Async<void> export_csv(http::Exchange& exchange, accounts::Caller caller);

@@ -78,12 +78,16 @@ void Pages::register_routes(http::Router& router, accounts::Guard& guard) {
 
     const Access operators = Access::operator_();
     page("/console/api/operator/prices", http::platform_error, operators, &Pages::operator_prices);
-    guard.add(router, Method::post, "/console/api/operator/prices", http::platform_error, operators,
-              [this](http::Exchange& exchange, const Caller&) { return operator_set_price(exchange); });
-    guard.add(router, Method::post, "/console/api/operator/rerate", http::platform_error, operators,
-              [this](http::Exchange& exchange, const Caller&) { return operator_rerate(exchange); });
-    guard.add(router, Method::post, "/console/api/operator/close-month", http::platform_error, operators,
-              [this](http::Exchange& exchange, const Caller&) { return operator_close_month(exchange); });
+    using Change = Async<void> (Pages::*)(http::Exchange&, Caller);
+    auto change = [&](std::string_view path, Change made) {
+        guard.add(router, Method::post, path, http::platform_error, operators,
+                  [this, made](http::Exchange& exchange, Caller caller) {
+                      return (this->*made)(exchange, std::move(caller));
+                  });
+    };
+    change("/console/api/operator/prices", &Pages::operator_set_price);
+    change("/console/api/operator/rerate", &Pages::operator_rerate);
+    change("/console/api/operator/close-month", &Pages::operator_close_month);
 }
 
 }  // namespace nebula::billing::bills

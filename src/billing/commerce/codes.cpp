@@ -1,5 +1,6 @@
 // Promotion codes.
 #include <algorithm>
+#include <boost/json/serialize.hpp>
 
 #include "accounts/audit.hpp"
 #include "base/crypto.hpp"
@@ -112,7 +113,9 @@ Async<Result<Moved>> Shop::redeem(AccountId account, std::string code, const acc
     co_return moved;
 }
 
-Async<Result<Commerce::NewCode>> Shop::create_code(NewCode code) {
+Async<Result<Commerce::NewCode>> Shop::create_code(NewCode code, const accounts::Caller* by) {
+    std::optional<accounts::Caller> who;
+    if (by != nullptr) who = *by;
     code.code = code.code.empty() ? generated_code() : normal(code.code);
     if (!is_code(code.code))
         co_return fail(Code::invalid_request, "'code' must be 3 to 64 of A-Z, 0-9, '-' and '_'", "code");
@@ -124,11 +127,17 @@ Async<Result<Commerce::NewCode>> Shop::create_code(NewCode code) {
     if (code.note.size() > 500) co_return fail(Code::invalid_request, "'note' is too long", "note");
     CodeRow row{code.code,       code.amount,     0,         code.uses_max,
                 code.expires_at, code.bonus_days, code.note, clock_.now()};
-    auto insert = [row](Tx& tx) -> Result<bool> {
+    auto insert = [this, row, who](Tx& tx) -> Result<bool> {
         try {
             sql::insert_code(tx, row);
         } catch (const store::UniqueViolation&) {
             return fail(Code::conflict, "this code exists already", "code");
+        }
+        if (who) {
+            json::object details{{"amount", row.amount.text()}, {"uses_max", row.uses_max}};
+            accounts::write_audit(
+                tx, clock_, *who,
+                {who->account, "Create", "Promotion Code", {}, row.code, json::serialize(details)});
         }
         return true;
     };

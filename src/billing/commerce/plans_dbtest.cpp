@@ -1,6 +1,7 @@
 // Plans, tiers and codes on both engines.
 #include <thread>
 
+#include "accounts/audit.hpp"
 #include "billing/commerce/shop_fixture.hpp"
 
 namespace nebula::billing::commerce {
@@ -209,6 +210,29 @@ TEST_P(PlansDb, CodesGiveAsOftenAsTheyMay) {
     for (AccountId each : many) total += balance(each).bonus.value;
     EXPECT_EQ(total, 9 * credit);
     EXPECT_EQ(sync_wait(shop->list_codes()).value().at(0).uses, 3);
+}
+
+// Codes are money: who made one must be found later.
+TEST_P(PlansDb, WhoMadeACodeIsInTheAuditLog) {
+    accounts::Caller by = caller(account);
+    by.email = "op@example.com";
+    Commerce::NewCode wanted;
+    wanted.code = "GIFT-1";
+    wanted.amount = Nanos{25 * credit};
+    wanted.uses_max = 4;
+    ASSERT_TRUE(sync_wait(shop->create_code(wanted, &by)).has_value());
+    ASSERT_FALSE(sync_wait(shop->create_code(wanted, &by)).has_value());
+    wanted.code = "GIFT-2";
+    ASSERT_TRUE(sync_wait(shop->create_code(wanted)).has_value());
+    auto read = [&](store::Tx& tx) -> Result<accounts::AuditPage> {
+        return accounts::read_audit(tx, account, 10, 0);
+    };
+    auto log = db().read_blocking(read).value();
+    ASSERT_EQ(log.rows.size(), 1u);
+    EXPECT_EQ(log.rows[0].user_email, "op@example.com");
+    EXPECT_EQ(log.rows[0].entry.resource, "Promotion Code");
+    EXPECT_EQ(log.rows[0].entry.resource_name, "GIFT-1");
+    EXPECT_EQ(log.rows[0].entry.details, R"({"amount":"25.0000","uses_max":4})");
 }
 
 // Wrong, expired and used-up codes are one answer; who guesses is stopped for an hour.

@@ -206,7 +206,7 @@ Async<Routes::Answer> Routes::list_codes(Exchange&, Caller) {
                                "Promotion codes retrieved successfully");
 }
 
-Async<Routes::Answer> Routes::create_code(Exchange& exchange, Caller) {
+Async<Routes::Answer> Routes::create_code(Exchange& exchange, Caller caller) {
     auto fields = co_await http::read_fields(exchange);
     if (!fields) co_return fail(std::move(fields.error()));
     Commerce::NewCode wanted;
@@ -219,7 +219,7 @@ Async<Routes::Answer> Routes::create_code(Exchange& exchange, Caller) {
     fields->only({"code", "amount", "uses_max", "expires_at", "bonus_days", "note"});
     auto good = fields->error();
     if (!good) co_return fail(std::move(good.error()));
-    auto made = co_await shop_.create_code(std::move(wanted));
+    auto made = co_await shop_.create_code(std::move(wanted), &caller);
     if (!made) co_return fail(std::move(made.error()));
     CodeRow row{made->code,       made->amount,     0,          made->uses_max,
                 made->expires_at, made->bonus_days, made->note, clock_.now()};

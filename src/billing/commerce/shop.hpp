@@ -49,7 +49,7 @@ class Shop final : public Commerce {
                                   bool by_operator) override;
     Async<Result<void>> cancel(AccountId account, const accounts::Caller* caller) override;
     Async<Result<Moved>> redeem(AccountId account, std::string code, const accounts::Caller* caller) override;
-    Async<Result<NewCode>> create_code(NewCode code) override;
+    Async<Result<NewCode>> create_code(NewCode code, const accounts::Caller* by = nullptr) override;
     Async<void> run_due() override;
     Tax tax_on(Tx& tx, AccountId account, Nanos amount) override;
     void register_routes(http::Router& router, accounts::Guard& guard) override;
