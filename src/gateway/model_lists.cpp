@@ -59,7 +59,8 @@ std::string openrouter_model(const catalog::Model& model) {
            std::to_string(model.max_output_tokens) +
            R"(,"is_moderated":false},"per_request_limits":null,"supported_parameters":["temperature","top_p",)"
            R"("max_tokens","stop","tools","tool_choice","response_format","structured_outputs","seed"],)"
-           R"("default_parameters":null})";
+           R"("default_parameters":null,"supported_voices":null,"links":{"details":)" +
+           json_string("/api/v1/models/" + model.id + "/endpoints") + "}}";
 }
 
 std::string platform_model(const catalog::Model& model) {
@@ -118,7 +119,8 @@ std::string anthropic_models(const catalog::Snapshot& snapshot) {
 }
 
 std::string openrouter_models(const catalog::Snapshot& snapshot) {
-    return R"({"data":[)" + joined(snapshot, openrouter_model) + "]}";
+    return R"({"data":[)" + joined(snapshot, openrouter_model) + R"(],"links":{"next":null},"total_count":)" +
+           std::to_string(snapshot.models.size()) + "}";
 }
 
 std::string platform_models(const catalog::Snapshot& snapshot) {

@@ -5,6 +5,7 @@ import { test, describe, before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import Anthropic from '@anthropic-ai/sdk';
 import OpenAI from 'openai';
+import { OpenRouter } from '@openrouter/sdk';
 import { Ollama } from 'ollama';
 import { model } from '../support/nebula.mjs';
 import { charge_of, price_of, read_stream, stage } from '../support/stage.mjs';
@@ -470,6 +471,30 @@ describe('ollama', () => {
       assert.rejects(client.chat({ ...question, stream: true }), (e) => e.status_code === 502),
     );
     assert.equal(charge, 0n);
+  });
+});
+
+describe('openrouter', () => {
+  let client;
+  before(() => {
+    const serverURL = `${s.server.url}/api/v1`;
+    client = new OpenRouter({ apiKey: s.account.key, serverURL, retryConfig: { strategy: 'none' } });
+  });
+
+  test('its client, which checks every answer, takes the model list', async () => {
+    const pages = await collect(await client.models.list());
+    const listed = pages.flatMap((page) => page.result.data);
+    assert.deepEqual(listed.map((m) => m.id).sort(), [chat, vectors].sort());
+    const one = listed.find((m) => m.id === chat);
+    assert.deepEqual([one.pricing.prompt, one.pricing.completion], ['0.000001', '0.000002']);
+    assert.equal(pages[0].result.totalCount, 2);
+  });
+
+  test('and embeddings', async () => {
+    const embedded = await exactly({ kind: 'ok' }, () =>
+      client.embeddings.generate({ requestBody: { model: vectors, input: 'a' } }),
+    );
+    assert.deepEqual(embedded.result.data[0].embedding, [0.125, 0.25, 0.375, 0.5]);
   });
 });
 
