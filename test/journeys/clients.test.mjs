@@ -12,10 +12,13 @@ import { charge_of, price_of, read_stream, stage } from '../support/stage.mjs';
 
 const chat = 'demo/chat:1';
 const vectors = 'demo/vectors:1';
+const twice = 'demo/twice:1'; // has a second route
 const models = [
   model(chat, { endpoints: ['chat', 'completions'] }),
   model(vectors, { endpoints: ['embeddings', 'rerank', 'moderations'] }),
+  model(twice, { routes: ['one', 'two'].map((upstream) => ({ provider: 'fake', model: upstream, weight: 1 })) }),
 ];
+const ids = models.map((m) => m.id).sort();
 const weather = { id: 'call_1', name: 'weather', arguments: '{"city":"Paris \\"FR\\""}' };
 const clock = { id: 'call_2', name: 'clock', arguments: '{}' };
 const city_schema = { type: 'object', properties: { city: { type: 'string' } }, required: ['city'] };
@@ -162,7 +165,7 @@ describe('openai', () => {
   });
 
   test('models are listed', async () => {
-    assert.deepEqual((await collect(s.client.models.list())).map((m) => m.id).sort(), [chat, vectors].sort());
+    assert.deepEqual((await collect(s.client.models.list())).map((m) => m.id).sort(), ids);
   });
 
   test('what is not there yet is a clear 404', async () => {
@@ -362,7 +365,7 @@ describe('anthropic', () => {
     assert.ok(result.input_tokens > 0);
     assert.equal(charge, 0n);
     const listed = await collect(client.models.list());
-    assert.deepEqual(listed.map((m) => [m.type, m.id]).sort(), [chat, vectors].map((id) => ['model', id]).sort());
+    assert.deepEqual(listed.map((m) => [m.type, m.id]).sort(), ids.map((id) => ['model', id]));
     const below = new Anthropic({ baseURL: `${s.server.url}/anthropic`, apiKey: s.account.key, maxRetries: 0 });
     for (const one of [client, below]) assert.equal((await one.models.retrieve(chat)).id, chat);
   });
@@ -440,7 +443,7 @@ describe('ollama', () => {
     );
     assert.deepEqual([result.embeddings.length, result.embeddings[1][0], result.prompt_eval_count], [2, 1.125, 5]);
     for (const { models: listed } of [await client.list(), await client.ps()])
-      assert.deepEqual(listed.map((m) => m.name).sort(), [chat, vectors].sort());
+      assert.deepEqual(listed.map((m) => m.name).sort(), ids);
     const shown = await client.show({ model: chat });
     assert.ok(shown.capabilities.includes('completion'));
     assert.match((await client.version()).version, /^\d+\.\d+/);
@@ -484,10 +487,10 @@ describe('openrouter', () => {
   test('its client, which checks every answer, takes the model list', async () => {
     const pages = await collect(await client.models.list());
     const listed = pages.flatMap((page) => page.result.data);
-    assert.deepEqual(listed.map((m) => m.id).sort(), [chat, vectors].sort());
+    assert.deepEqual(listed.map((m) => m.id).sort(), ids);
     const one = listed.find((m) => m.id === chat);
     assert.deepEqual([one.pricing.prompt, one.pricing.completion], ['0.000001', '0.000002']);
-    assert.equal(pages[0].result.totalCount, 2);
+    assert.equal(pages[0].result.totalCount, ids.length);
   });
 
   test('and embeddings', async () => {
@@ -495,6 +498,34 @@ describe('openrouter', () => {
       client.embeddings.generate({ requestBody: { model: vectors, input: 'a' } }),
     );
     assert.deepEqual(embedded.result.data[0].embedding, [0.125, 0.25, 0.375, 0.5]);
+  });
+});
+
+describe('a second route, when the first one breaks before anything was told', () => {
+  const question = { model: twice, messages: [{ role: 'user', content: 'time?' }], stream: true };
+
+  test('tells its own calls only, and only they are charged', async () => {
+    const client = new Ollama({ host: s.server.url, headers: { Authorization: `Bearer ${s.account.key}` } });
+    s.fake.queue.push({ kind: 'cut_mid_body', calls: [weather, weather], after: 4 }, { kind: 'ok', calls: [clock] });
+    const { charge, result } = await charge_of(s.server, s.account, async () => collect(await client.chat(question)));
+    assert.deepEqual(
+      result.flatMap((part) => part.message.tool_calls ?? []).map((c) => c.function.name),
+      ['clock'],
+    );
+    assert.equal(charge, price_of(7, 5));
+  });
+
+  test('is not charged by what the first one reported', async () => {
+    const client = new Anthropic({ baseURL: s.server.url, apiKey: s.account.key, maxRetries: 0 });
+    s.fake.queue.push(
+      { kind: 'cut_after_finish', frames: 0, usage: 'present', prompt_tokens: 5000 },
+      { kind: 'ok', text: 'It is noon.', usage: 'absent' },
+    );
+    const { charge, result } = await charge_of(s.server, s.account, () =>
+      client.messages.stream({ ...question, max_tokens: 100 }).finalMessage(),
+    );
+    assert.equal(result.content[0].text, 'It is noon.');
+    assert.ok(charge > 0n && charge < price_of(1000, 100), `${charge}`);
   });
 });
 
