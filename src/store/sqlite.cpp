@@ -20,6 +20,10 @@
 namespace nebula::store::detail {
 namespace {
 
+constexpr Sql sql_begin_write{"begin", "BEGIN IMMEDIATE"};
+constexpr Sql sql_begin_read{"begin", "BEGIN"};
+constexpr Sql sql_commit{"commit", "COMMIT"};
+
 class SqliteRow final : public Row {
    public:
     SqliteRow(const char* name, sqlite3_stmt* statement) : name_(name), statement_(statement) {}
@@ -62,8 +66,8 @@ class SqliteRow final : public Row {
 
 class SqliteTx final : public EngineTx {
    public:
-    SqliteTx(SqliteConnection& connection, const char* begin) : connection_(connection) {
-        connection_.script("begin", begin);
+    SqliteTx(SqliteConnection& connection, const Sql& begin) : connection_(connection) {
+        connection_.run(begin);
     }
 
     Engine engine() const override { return Engine::sqlite; }
@@ -97,7 +101,11 @@ class SqliteTx final : public EngineTx {
             SqliteConnection::Use use(connection_, sql);
             std::int64_t changed = 0;
             for (std::size_t at = 0; at < values.size(); at += per_row) {
-                use.bind(values.subspan(at, per_row));
+                auto row = values.subspan(at, per_row);
+                if (at == 0)
+                    use.bind(row);
+                else
+                    use.bind_changed(row, values.subspan(at - per_row, per_row));
                 changed += changed_by(use);
                 use.reset();
             }
@@ -113,7 +121,7 @@ class SqliteTx final : public EngineTx {
     }
 
    private:
-    void commit() override { connection_.script("commit", "COMMIT"); }
+    void commit() override { connection_.run(sql_commit); }
 
     void rollback() noexcept override {
         // Some errors have rolled back already.
@@ -205,7 +213,7 @@ class SqliteDb final : public Db {
         meters_.wait_seconds.observe_us(micros_since(asked));
         InUse in_use(meters_.in_use);
         if (mode == Mode::write) {
-            SqliteTx tx(writer_, "BEGIN IMMEDIATE");
+            SqliteTx tx(writer_, sql_begin_write);
             tx.run(work, meters_.write);
             return tx.take_after_commit();
         }
@@ -214,7 +222,7 @@ class SqliteDb final : public Db {
             explicit QueryOnly(SqliteConnection& on) : connection(on) { connection.set_query_only(true); }
             ~QueryOnly() { connection.set_query_only(false); }
         } query_only(writer_);
-        SqliteTx tx(writer_, "BEGIN");
+        SqliteTx tx(writer_, sql_begin_read);
         tx.run(work, meters_.read);
         return tx.take_after_commit();
     }
@@ -229,7 +237,7 @@ class SqliteDb final : public Db {
             std::unique_ptr<SqliteConnection>& connection;
             ~GiveBack() { pool.put_back(std::move(connection)); }
         } give_back{readers_, connection};
-        SqliteTx tx(*connection, "BEGIN");
+        SqliteTx tx(*connection, sql_begin_read);
         tx.run(work, meters_.read);
         return tx.take_after_commit();
     }

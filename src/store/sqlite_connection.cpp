@@ -9,6 +9,14 @@ constexpr int busy_timeout_ms = 5000;      // another process has the file locke
 constexpr int progress_interval = 20'000;  // virtual machine steps between two looks at the clock
 constexpr std::size_t statements_max = 512;
 
+bool is_same(const Param& a, const Param& b) {
+    if (a.index() != b.index()) return false;
+    if (auto* number = std::get_if<std::int64_t>(&a)) return *number == std::get<std::int64_t>(b);
+    if (auto* text = std::get_if<std::string_view>(&a)) return *text == std::get<std::string_view>(b);
+    if (auto* blob = std::get_if<Blob>(&a)) return blob->bytes == std::get<Blob>(b).bytes;
+    return true;
+}
+
 bool is_blank(std::string_view text) { return text.find_first_not_of(" \t\r\n;") == std::string_view::npos; }
 
 }  // namespace
@@ -16,6 +24,10 @@ bool is_blank(std::string_view text) { return text.find_first_not_of(" \t\r\n;")
 SqliteConnection::SqliteConnection(const std::string& path, Access access,
                                    std::chrono::milliseconds statement_timeout, Meters& meters)
     : statement_timeout_(statement_timeout), meters_(meters) {
+    // Nobody reads SQLite's own memory statistics, and each of its allocations would take a lock for them.
+    // Refused once SQLite is in use, which does no harm.
+    static const int no_statistics = sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+    static_cast<void>(no_statistics);
     // No mutex inside SQLite: a connection is used by one thread at a time.
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX;
     if (access == Access::read_write) flags |= SQLITE_OPEN_CREATE;
@@ -68,6 +80,12 @@ void SqliteConnection::raise(const char* name) {
 void SqliteConnection::script(const char* name, const char* text) {
     start_timeout();
     if (sqlite3_exec(handle_, text, nullptr, nullptr, nullptr) != SQLITE_OK) raise(name);
+}
+
+void SqliteConnection::run(const Sql& sql) {
+    Use use(*this, sql);
+    while (use.step()) {
+    }
 }
 
 SqliteStatement SqliteConnection::prepare(const Sql& sql) {
@@ -129,27 +147,34 @@ void SqliteConnection::Use::bind(std::span<const Param> params) {
     if (params.size() != statement_->places.size())
         throw DbError(std::string(name_) + ": " + std::to_string(params.size()) + " values for " +
                       std::to_string(statement_->places.size()) + " parameters");
+    for (std::size_t k = 0; k < params.size(); ++k) bind_one(k, params[k]);
+}
+
+void SqliteConnection::Use::bind_changed(std::span<const Param> params, std::span<const Param> before) {
+    // Rows of one statement are mostly alike, and a comparison costs a tenth of a binding.
+    for (std::size_t k = 0; k < params.size(); ++k)
+        if (!is_same(params[k], before[k])) bind_one(k, params[k]);
+}
+
+void SqliteConnection::Use::bind_one(std::size_t k, const Param& value) {
     sqlite3_stmt* to = statement_->handle;
-    for (std::size_t k = 0; k < params.size(); ++k) {
-        int place = statement_->places[k];
-        const Param& value = params[k];
-        int rc = SQLITE_OK;
-        // The values outlive the call, so nothing is copied. A null pointer would bind NULL instead of empty
-        // text.
-        if (auto* number = std::get_if<std::int64_t>(&value)) {
-            rc = sqlite3_bind_int64(to, place, *number);
-        } else if (auto* text = std::get_if<std::string_view>(&value)) {
-            check_text(name_, *text);
-            rc = sqlite3_bind_text64(to, place, text->empty() ? "" : text->data(), text->size(),
-                                     SQLITE_STATIC, SQLITE_UTF8);
-        } else if (auto* blob = std::get_if<Blob>(&value)) {
-            rc = sqlite3_bind_blob64(to, place, blob->bytes.empty() ? "" : blob->bytes.data(),
-                                     blob->bytes.size(), SQLITE_STATIC);
-        } else {
-            rc = sqlite3_bind_null(to, place);
-        }
-        if (rc != SQLITE_OK) connection_.raise(name_);
+    int place = statement_->places[k];
+    int rc = SQLITE_OK;
+    // The values outlive the call, so nothing is copied. A null pointer would bind NULL instead of empty
+    // text.
+    if (auto* number = std::get_if<std::int64_t>(&value)) {
+        rc = sqlite3_bind_int64(to, place, *number);
+    } else if (auto* text = std::get_if<std::string_view>(&value)) {
+        check_text(name_, *text);
+        rc = sqlite3_bind_text64(to, place, text->empty() ? "" : text->data(), text->size(), SQLITE_STATIC,
+                                 SQLITE_UTF8);
+    } else if (auto* blob = std::get_if<Blob>(&value)) {
+        rc = sqlite3_bind_blob64(to, place, blob->bytes.empty() ? "" : blob->bytes.data(), blob->bytes.size(),
+                                 SQLITE_STATIC);
+    } else {
+        rc = sqlite3_bind_null(to, place);
     }
+    if (rc != SQLITE_OK) connection_.raise(name_);
 }
 
 bool SqliteConnection::Use::step() {

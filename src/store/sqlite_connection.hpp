@@ -20,6 +20,16 @@ struct SqliteStatement {
     bool is_busy = false;
 };
 
+/// Statements are long and differ at their ends: to hash all of one would cost more than to bind its values.
+struct StatementHash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view text) const {
+        constexpr std::size_t ends = 24;
+        std::size_t tail = text.size() > ends ? text.size() - ends : 0;
+        return TextHash()(text.substr(0, ends)) ^ TextHash()(text.substr(tail)) * 31 ^ text.size();
+    }
+};
+
 class SqliteConnection {
    public:
     enum class Access { read_write, read_only };
@@ -33,6 +43,8 @@ class SqliteConnection {
     sqlite3* handle() const { return handle_; }
     /// Statements without parameters. `name` appears in errors.
     void script(const char* name, const char* text);
+    /// One statement without parameters that is run again and again: prepared once.
+    void run(const Sql& sql);
     /// Forbids or allows writing, for reads on the only connection of a database in memory.
     void set_query_only(bool on) {
         script("query_only", on ? "PRAGMA query_only = 1" : "PRAGMA query_only = 0");
@@ -52,11 +64,15 @@ class SqliteConnection {
         ~Use();
 
         void bind(std::span<const Param> params);
+        /// Binds what differs from `before`, which are the values bound last, and must still be there.
+        void bind_changed(std::span<const Param> params, std::span<const Param> before);
         bool step();  // true: a row
         void reset();
         sqlite3_stmt* handle() const { return statement_->handle; }
 
        private:
+        void bind_one(std::size_t k, const Param& value);
+
         SqliteConnection& connection_;
         const char* name_;
         SqliteStatement* statement_;
@@ -72,7 +88,7 @@ class SqliteConnection {
     std::chrono::milliseconds statement_timeout_;
     std::chrono::steady_clock::time_point deadline_;
     Meters& meters_;
-    std::unordered_map<std::string, SqliteStatement, TextHash, std::equal_to<>> statements_;
+    std::unordered_map<std::string, SqliteStatement, StatementHash, std::equal_to<>> statements_;
 };
 
 }  // namespace nebula::store::detail

@@ -125,6 +125,39 @@ TEST_P(Store, WritesTenThousandRowsAtOnce) {
     });
 }
 
+// What a row has in common with the one before is not bound again: it must arrive all the same, and nothing
+// else.
+TEST_P(Store, WritesRowsThatRepeatTheRowBefore) {
+    std::string text = "one", same = "one";
+    Blob bytes{"a"}, other{std::string_view("\0", 1)};
+    const std::vector<Param> values = {
+        std::int64_t{1}, std::string_view(text),
+        bytes,           std::int64_t{5},  //
+        std::int64_t{2}, nullptr,
+        bytes,           std::int64_t{5},  //
+        std::int64_t{3}, nullptr,
+        other,           nullptr,  //
+        std::int64_t{4}, std::string_view(),
+        nullptr,         std::int64_t{0},  //
+    };
+    EXPECT_EQ(write([&](Tx& tx) { return tx.exec_many(sql_insert, 4, values); }), 4);
+    std::string found;
+    write([&](Tx& tx) {
+        for (std::int64_t id = 1; id <= 4; ++id)
+            tx.one(sql_get, {id}, [&](const Row& row) {
+                found += row.is_null(1) ? "null" : "'" + std::string(row.text(1)) + "'";
+                found += row.is_null(2) ? " null " : " " + std::to_string(row.blob(2).front()) + " ";
+                found += (row.is_null(3) ? "null" : std::to_string(row.i64(3))) + "; ";
+            });
+        return 0;
+    });
+    EXPECT_EQ(found, "'one' 97 5; null 97 5; null 0 null; '' null 0; ");
+    // Equal to what the row before had, but a name that is taken: still seen.
+    std::vector<Param> twice = {std::int64_t{8}, std::string_view(same), nullptr, std::int64_t{1}};
+    auto again = [&](Tx& tx) -> Result<std::int64_t> { return tx.exec_many(sql_insert, 4, twice); };
+    EXPECT_THROW(db().in_tx_blocking(again), UniqueViolation);
+}
+
 // A failure in the middle of a batch must name itself, undo the whole, and leave the connection usable.
 TEST_P(Store, UndoesABatchWithOneBadRow) {
     std::vector<Param> values;
