@@ -7,7 +7,7 @@ namespace nebula::detail {
 namespace {
 
 constexpr std::size_t class_bytes = 128;
-constexpr std::size_t classes = 32;                           // frames up to 4 KiB
+constexpr std::size_t classes = 64;                           // frames up to 8 KiB
 [[maybe_unused]] constexpr std::size_t kept_per_class = 256;  // and thread
 
 struct FreeFrame {
