@@ -32,6 +32,13 @@ class NoCommerce final : public billing::Commerce {
         co_return fail(Code::not_found, "none");
     }
     Async<Result<NewCode>> create_code(NewCode code, const accounts::Caller*) override { co_return code; }
+    Async<Result<Suspension>> suspend(AccountId, std::string, const accounts::Caller*) override {
+        co_return Suspension{};
+    }
+    Async<Result<void>> resume(AccountId, const accounts::Caller*) override { co_return Result<void>{}; }
+    Async<Result<std::optional<Suspension>>> suspension(AccountId) override {
+        co_return std::optional<Suspension>{};
+    }
     Async<void> run_due() override { co_return; }
     Tax tax_on(store::Tx&, AccountId, Nanos) override { return {}; }
     void register_routes(http::Router&, accounts::Guard&) override {}

@@ -132,6 +132,8 @@ const std::vector<Operations::Entry>& Operations::table() {
         {"accounts.create", {"name"}, {}, &Operations::accounts_create},
         {"accounts.list", {}, {}, &Operations::accounts_list},
         {"accounts.show", {"account"}, {}, &Operations::accounts_show},
+        {"accounts.suspend", {"account", "reason"}, {}, &Operations::accounts_suspend},
+        {"accounts.resume", {"account"}, {}, &Operations::accounts_resume},
         {"keys.create",
          {"account", "name"},
          {"description", "rpm", "tpm", "ipm", "rpd", "budget", "budget_daily", "budget_weekly",
@@ -230,6 +232,11 @@ Operations::Answer Operations::accounts_show(json::object arguments) {
     if (!balance) co_return fail(std::move(balance.error()));
     json::object out = account_json(*account);
     out["balance"] = balance_json(*balance);
+    auto suspension = co_await services_.commerce->suspension(account->id);
+    if (!suspension) co_return fail(std::move(suspension.error()));
+    out["suspended"] = nullptr;
+    if (*suspension)
+        out["suspended"] = {{"reason", (*suspension)->reason}, {"since", to_iso8601((*suspension)->since)}};
     co_return out;
 }
 

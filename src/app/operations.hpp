@@ -61,6 +61,8 @@ class Operations {
     Answer receipts_show(boost::json::object arguments);
     Answer plans_subscribe(boost::json::object arguments);
     Answer plans_cancel(boost::json::object arguments);
+    Answer accounts_suspend(boost::json::object arguments);
+    Answer accounts_resume(boost::json::object arguments);
     Answer codes_create(boost::json::object arguments);
     Answer prices_set(boost::json::object arguments);
     Answer billing_rerate(boost::json::object arguments);

@@ -75,6 +75,32 @@ Operations::Answer Operations::plans_cancel(json::object arguments) {
     co_return json::object{{"account", account->text()}, {"cancelled", true}};
 }
 
+Operations::Answer Operations::accounts_suspend(json::object arguments) {
+    http::Fields fields(std::move(arguments));
+    std::string owner = fields.text("account");
+    std::string reason = fields.text("reason");
+    if (auto ok = fields.error(); !ok) co_return fail(ok.error());
+    auto account = co_await account_of(std::move(owner));
+    if (!account) co_return fail(std::move(account.error()));
+    auto made = co_await services_.commerce->suspend(*account, std::move(reason), nullptr);
+    if (!made) co_return fail(std::move(made.error()));
+    co_return json::object{{"account", account->text()},
+                           {"suspended", true},
+                           {"reason", made->reason},
+                           {"since", to_iso8601(made->since)}};
+}
+
+Operations::Answer Operations::accounts_resume(json::object arguments) {
+    http::Fields fields(std::move(arguments));
+    std::string owner = fields.text("account");
+    if (auto ok = fields.error(); !ok) co_return fail(ok.error());
+    auto account = co_await account_of(std::move(owner));
+    if (!account) co_return fail(std::move(account.error()));
+    auto done = co_await services_.commerce->resume(*account, nullptr);
+    if (!done) co_return fail(std::move(done.error()));
+    co_return json::object{{"account", account->text()}, {"suspended", false}};
+}
+
 Operations::Answer Operations::codes_create(json::object arguments) {
     http::Fields fields(std::move(arguments));
     billing::Commerce::NewCode wanted;

@@ -116,6 +116,18 @@ class Commerce {
     };
     /// `by`: the operator who asks, for the audit log; null for the command line.
     virtual Async<Result<NewCode>> create_code(NewCode code, const accounts::Caller* by = nullptr) = 0;
+    struct Suspension {
+        std::string reason;
+        Time since;
+    };
+    /// Stops an account: none of its requests is admitted (402) on any node from the commit on; those that
+    /// run end as they began. Of a suspended account the reason is replaced. `by` null: the command line. The
+    /// audit log of the account tells both. Errors: not_found, invalid_request (reason of 1 to 500 bytes).
+    virtual Async<Result<Suspension>> suspend(AccountId account, std::string reason,
+                                              const accounts::Caller* by) = 0;
+    /// Error: not_found (is not suspended).
+    virtual Async<Result<void>> resume(AccountId account, const accounts::Caller* by) = 0;
+    virtual Async<Result<std::optional<Suspension>>> suspension(AccountId account) = 0;
     /// Work that is due: renewals, downgrades, cancellations, auto-pay, low-balance notices. Called every
     /// minute on every node; each item is done once (locked row, idempotency key).
     virtual Async<void> run_due() = 0;

@@ -118,6 +118,12 @@ class Program {
                   {{"id", "ID"}, {"name", "NAME"}, {"created_at", "CREATED"}});
         auto* show = operation(*accounts, "show", "Show one account with its balance.", "accounts.show");
         argument(show, "account", "account", "Id or name", true);
+        auto* suspend =
+            operation(*accounts, "suspend", "Refuse an account's requests at once.", "accounts.suspend");
+        argument(suspend, "account", "account", "Id or name", true);
+        argument(suspend, "--reason", "reason", "Kept in the account's audit log", true);
+        auto* resume = operation(*accounts, "resume", "End a suspension.", "accounts.resume");
+        argument(resume, "account", "account", "Id or name", true);
     }
     void add_keys() {
         auto* keys = group("keys", "API keys.");

@@ -49,7 +49,7 @@ Async<void> Chat::refuse_credits(Call& call, Error error) {
         error.message = "Missing required fields: model and messages array";
     } else if (error.code == Code::not_found && error.param == "model") {
         error.message = "Model '" + call.request.model + "' not found";
-    } else if (error.code == Code::payment_required && call.key) {
+    } else if (error.code == Code::payment_required && error.param != "account" && call.key) {
         auto balance = co_await services_.billing.balance(call.key->account);
         Nanos available = balance ? std::max(balance->available, Nanos{}) : Nanos{};
         std::string required = credits_number(call.prices.request);

@@ -34,7 +34,8 @@ Error out_of_touch() {
 }
 
 std::unexpected<Error> suspended() {
-    return fail(Code::payment_required, "this account is suspended; settle what is owed or ask the operator");
+    return fail(Code::payment_required, "this account is suspended; settle what is owed or ask the operator",
+                "account");
 }
 
 bool has_budget(const HoldRequest& request) {

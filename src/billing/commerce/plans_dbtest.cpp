@@ -235,6 +235,49 @@ TEST_P(PlansDb, WhoMadeACodeIsInTheAuditLog) {
     EXPECT_EQ(log.rows[0].entry.details, R"({"amount":"25.0000","uses_max":4})");
 }
 
+// Who is stopped must be stopped at the next request, and only by what is written down.
+TEST_P(PlansDb, ASuspendedAccountIsRefusedUntilItIsResumed) {
+    give(account, 10);
+    accounts::Caller by = caller(new_account("op@example.com"));
+    by.email = "op@example.com";
+    HoldRequest request{account, Nanos{100}, Nanos{100}};
+    auto ask = [&] {
+        auto hold = sync_wait(billing->admit(request, Ticks::max()));
+        return hold ? std::string("ok") : code_name(hold.error().code) + (" " + hold.error().param);
+    };
+    ASSERT_EQ(ask(), "ok");
+    ASSERT_TRUE(billing->try_admit(request).has_value());
+    EXPECT_EQ(sync_wait(shop->suspend(account, " ", &by)).error().param, "reason");
+    EXPECT_EQ(sync_wait(shop->suspend(AccountId{9}, "x", &by)).error().code, Code::not_found);
+    EXPECT_EQ(sync_wait(shop->resume(account, &by)).error().code, Code::not_found);
+    Time since = clock.now();
+    ASSERT_TRUE(sync_wait(shop->suspend(account, "stolen card", &by)).has_value());
+    EXPECT_FALSE(billing->try_admit(request).has_value());
+    EXPECT_EQ(ask(), "payment_required account");
+    EXPECT_FALSE(billing->try_admit(request).has_value());
+    clock.advance(2min);
+    EXPECT_EQ(ask(), "payment_required account") << "also by terms that are read again";
+    ASSERT_TRUE(sync_wait(shop->suspend(account, "stolen cards", nullptr)).has_value());
+    auto found = sync_wait(shop->suspension(account)).value();
+    ASSERT_TRUE(found.has_value());
+    EXPECT_EQ(found->reason, "stolen cards");
+    EXPECT_EQ(found->since, since);
+    ASSERT_TRUE(sync_wait(shop->resume(account, &by)).has_value());
+    EXPECT_EQ(ask(), "ok");
+    EXPECT_TRUE(billing->try_admit(request).has_value());
+    auto read = [&](store::Tx& tx) -> Result<accounts::AuditPage> {
+        return accounts::read_audit(tx, account, 10, 0);
+    };
+    std::string log;
+    for (const accounts::AuditRow& row : db().read_blocking(read).value().rows)
+        log +=
+            row.user_email + " " + row.entry.action + " " + row.entry.resource_name + row.entry.details + ";";
+    EXPECT_EQ(log,
+              "op@example.com Resume ada@example.com;"
+              " Suspend ada@example.com{\"reason\":\"stolen cards\"};"
+              "op@example.com Suspend ada@example.com{\"reason\":\"stolen card\"};");
+}
+
 // Wrong, expired and used-up codes are one answer; who guesses is stopped for an hour.
 TEST_P(PlansDb, WrongCodesAreOneAnswerAndCounted) {
     Commerce::NewCode wanted;

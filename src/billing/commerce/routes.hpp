@@ -54,6 +54,9 @@ class Routes {
     Async<Answer> payments(Exchange& exchange, Caller caller);
     Async<Answer> list_codes(Exchange& exchange, Caller caller);
     Async<Answer> create_code(Exchange& exchange, Caller caller);
+    Async<Answer> show_suspension(Exchange& exchange, Caller caller);
+    Async<Answer> suspend(Exchange& exchange, Caller caller);
+    Async<Answer> resume(Exchange& exchange, Caller caller);
 
     Shop& shop_;
     Billing& billing_;

@@ -65,6 +65,17 @@ json::object code_object(const CodeRow& row) {
     return object;
 }
 
+Result<AccountId> account_of(const http::Exchange& exchange) {
+    auto id = AccountId::parse(exchange.path_param("id"));
+    if (!id) return fail(Code::not_found, "there is no such account", "account");
+    return *id;
+}
+
+json::object suspension_object(const std::optional<Commerce::Suspension>& found) {
+    if (!found) return {{"suspended", false}, {"reason", nullptr}, {"since", nullptr}};
+    return {{"suspended", true}, {"reason", found->reason}, {"since", to_iso8601(found->since)}};
+}
+
 }  // namespace
 
 json::object payment_object(const Payment& payment) {
@@ -104,6 +115,10 @@ void Routes::add_console(http::Router& router, accounts::Guard& guard) {
     add(router, guard, Method::get, "/console/api/billing/payments", reads, &R::payments);
     add(router, guard, Method::get, "/console/api/operator/codes", Access::operator_(), &R::list_codes);
     add(router, guard, Method::post, "/console/api/operator/codes", Access::operator_(), &R::create_code);
+    const char* suspension = "/console/api/operator/accounts/{id}/suspension";
+    add(router, guard, Method::get, suspension, Access::operator_(), &R::show_suspension);
+    add(router, guard, Method::post, suspension, Access::operator_(), &R::suspend);
+    add(router, guard, Method::del, suspension, Access::operator_(), &R::resume);
 }
 
 Async<Routes::Answer> Routes::plans(Exchange&, Caller) {
@@ -224,6 +239,36 @@ Async<Routes::Answer> Routes::create_code(Exchange& exchange, Caller caller) {
     CodeRow row{made->code,       made->amount,     0,          made->uses_max,
                 made->expires_at, made->bonus_days, made->note, clock_.now()};
     co_return platform_success(code_object(row), "Promotion code created successfully");
+}
+
+Async<Routes::Answer> Routes::show_suspension(Exchange& exchange, Caller) {
+    auto account = account_of(exchange);
+    if (!account) co_return fail(std::move(account.error()));
+    auto found = co_await shop_.suspension(*account);
+    if (!found) co_return fail(std::move(found.error()));
+    co_return platform_success(suspension_object(*found), "Suspension retrieved successfully");
+}
+
+Async<Routes::Answer> Routes::suspend(Exchange& exchange, Caller caller) {
+    auto fields = co_await http::read_fields(exchange);
+    if (!fields) co_return fail(std::move(fields.error()));
+    std::string reason = fields->text("reason");
+    fields->only({"reason"});
+    auto good = fields->error();
+    if (!good) co_return fail(std::move(good.error()));
+    auto account = account_of(exchange);
+    if (!account) co_return fail(std::move(account.error()));
+    auto made = co_await shop_.suspend(*account, std::move(reason), &caller);
+    if (!made) co_return fail(std::move(made.error()));
+    co_return platform_success(suspension_object(*made), "Account suspended successfully");
+}
+
+Async<Routes::Answer> Routes::resume(Exchange& exchange, Caller caller) {
+    auto account = account_of(exchange);
+    if (!account) co_return fail(std::move(account.error()));
+    auto done = co_await shop_.resume(*account, &caller);
+    if (!done) co_return fail(std::move(done.error()));
+    co_return platform_success(suspension_object(std::nullopt), "Account resumed successfully");
 }
 
 }  // namespace nebula::billing::commerce

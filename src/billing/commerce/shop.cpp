@@ -66,7 +66,7 @@ Terms Shop::load_terms(Tx& tx, AccountId account, Time now) {
     }
     terms.tier = tier_of(tx, account, now, terms);
     auto funds = ledger::read_funds(tx, account);
-    terms.is_suspended = funds && funds->debt.value > 0;
+    terms.is_suspended = (funds && funds->debt.value > 0) || sql::suspension(tx, account).has_value();
     return terms;
 }
 

@@ -50,6 +50,10 @@ class Shop final : public Commerce {
     Async<Result<void>> cancel(AccountId account, const accounts::Caller* caller) override;
     Async<Result<Moved>> redeem(AccountId account, std::string code, const accounts::Caller* caller) override;
     Async<Result<NewCode>> create_code(NewCode code, const accounts::Caller* by = nullptr) override;
+    Async<Result<Suspension>> suspend(AccountId account, std::string reason,
+                                      const accounts::Caller* by) override;
+    Async<Result<void>> resume(AccountId account, const accounts::Caller* by) override;
+    Async<Result<std::optional<Suspension>>> suspension(AccountId account) override;
     Async<void> run_due() override;
     Tax tax_on(Tx& tx, AccountId account, Nanos amount) override;
     void register_routes(http::Router& router, accounts::Guard& guard) override;

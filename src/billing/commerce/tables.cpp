@@ -18,6 +18,38 @@ std::optional<Owner> owner(Tx& tx, AccountId account) {
     return found;
 }
 
+std::optional<std::string> account_name(Tx& tx, AccountId account) {
+    static constexpr Sql statement{"commerce.account_name", "SELECT name FROM accounts WHERE id = $1"};
+    std::optional<std::string> found;
+    tx.one(statement, {account.db()}, [&](const Row& row) { found = std::string(row.text(0)); });
+    return found;
+}
+
+std::optional<Commerce::Suspension> suspension(Tx& tx, AccountId account) {
+    static constexpr Sql statement{"commerce.suspension",
+                                   "SELECT reason, since FROM account_suspensions WHERE account_id = $1"};
+    std::optional<Commerce::Suspension> found;
+    tx.one(statement, {account.db()}, [&](const Row& row) {
+        found = Commerce::Suspension{std::string(row.text(0)), from_micros(row.i64(1))};
+    });
+    return found;
+}
+
+Commerce::Suspension suspend(Tx& tx, AccountId account, std::string_view reason, Time now) {
+    static constexpr Sql statement{
+        "commerce.suspend",
+        "INSERT INTO account_suspensions (account_id, reason, since) VALUES ($1, $2, $3)"
+        " ON CONFLICT (account_id) DO UPDATE SET reason = $2"};
+    tx.exec(statement, {account.db(), reason, to_micros(now)});
+    return suspension(tx, account).value();
+}
+
+bool resume(Tx& tx, AccountId account) {
+    static constexpr Sql statement{"commerce.resume",
+                                   "DELETE FROM account_suspensions WHERE account_id = $1"};
+    return tx.exec(statement, {account.db()}) == 1;
+}
+
 namespace {
 
 void make_profile(Tx& tx, AccountId account) {

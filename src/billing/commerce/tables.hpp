@@ -8,6 +8,7 @@
 
 #include "base/ids.hpp"
 #include "billing/billing.hpp"
+#include "billing/commerce.hpp"
 #include "store/store.hpp"
 
 namespace nebula::billing::commerce {
@@ -116,6 +117,13 @@ struct Owner {
 namespace sql {
 
 std::optional<Owner> owner(Tx& tx, AccountId account);
+std::optional<std::string> account_name(Tx& tx, AccountId account);
+
+std::optional<Commerce::Suspension> suspension(Tx& tx, AccountId account);
+/// Keeps the time of one that there is.
+Commerce::Suspension suspend(Tx& tx, AccountId account, std::string_view reason, Time now);
+/// False: is not suspended.
+bool resume(Tx& tx, AccountId account);
 
 Profile profile(Tx& tx, AccountId account);
 void save_profile(Tx& tx, AccountId account, const Profile& profile);
