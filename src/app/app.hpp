@@ -38,6 +38,10 @@ std::vector<std::string> check_catalog(const AppSettings& settings);
 /// Problems of a receipt file, checked offline: signature, digests, arithmetic. Empty: it is good.
 Result<std::vector<std::string>> check_receipt_file(const std::string& path);
 
+/// A provider's export of its usage (CSV or JSON lines) as the arguments "days" and "has_requests" of
+/// "billing.reconcile". `columns` may rename "date", "model", "input", "output", "requests".
+Result<boost::json::object> read_provider_report(const std::string& path, const boost::json::object& columns);
+
 /// Applies missing migrations on the database; how many there were.
 Result<int> migrate(const AppSettings& settings);
 

@@ -160,6 +160,10 @@ const std::vector<Operations::Entry>& Operations::table() {
          &Operations::prices_set},
         {"billing.rerate", {"from", "to"}, {"account", "dry_run"}, &Operations::billing_rerate},
         {"billing.close_month", {"month"}, {}, &Operations::billing_close_month},
+        {"billing.reconcile",
+         {"provider", "days"},
+         {"has_requests", "tolerance"},
+         &Operations::billing_reconcile},
     };
     return entries;
 }

@@ -67,6 +67,7 @@ class Operations {
     Answer prices_set(boost::json::object arguments);
     Answer billing_rerate(boost::json::object arguments);
     Answer billing_close_month(boost::json::object arguments);
+    Answer billing_reconcile(boost::json::object arguments);
     Async<Result<AccountId>> account_of(std::string id_or_name);
 
     Services& services_;

@@ -1,9 +1,11 @@
 // Operations around selling and rating; see operations.cpp for the table.
 #include <boost/json/array.hpp>
 #include <boost/json/parse.hpp>
+#include <map>
 
 #include "app/operations.hpp"
 #include "app/services.hpp"
+#include "billing/bills/reconcile.hpp"
 #include "billing/ledger/receipt.hpp"
 #include "http/json_api.hpp"
 
@@ -16,7 +18,58 @@ json::value time_json(const std::optional<Time>& time) {
     return time ? json::value(to_iso8601(*time)) : json::value(nullptr);
 }
 
+namespace bills = billing::bills;
+
+// [day, model, requests, input, output] as read_provider_report() makes them.
+Result<bills::ProviderReport> report_of(http::Fields& fields) {
+    bills::ProviderReport report;
+    report.has_requests = fields.flag_or("has_requests", true);
+    const json::value* days = fields.raw("days");
+    auto bad =
+        fail(Code::invalid_request, "'days' must be a list of [day, model, requests, input, output]", "days");
+    if (days == nullptr || !days->is_array()) return bad;
+    for (const json::value& item : days->get_array()) {
+        const json::array* row = item.if_array();
+        bool is_row = row != nullptr && row->size() == 5 && (*row)[0].is_string() && (*row)[1].is_string() &&
+                      (*row)[2].is_int64() && (*row)[3].is_int64() && (*row)[4].is_int64();
+        if (!is_row) return bad;
+        std::string day((*row)[0].get_string()), model((*row)[1].get_string());
+        if (day.size() != 10 || !http::parse_iso8601(day)) return bad;
+        report.use[{day, model}] = {(*row)[2].get_int64(), (*row)[3].get_int64(), (*row)[4].get_int64()};
+    }
+    return report;
+}
+
+// The provider's names of models that it serves now; others are called as they are here.
+bills::UpstreamName upstream_names(const catalog::Catalog& catalog, const std::string& provider) {
+    std::map<std::string, std::string, std::less<>> names;
+    for (const auto& model : catalog.current()->models)
+        for (const auto& route : model->routes)
+            if (route.provider->name == provider) names[model->id] = route.upstream_model;
+    return [names = std::move(names)](std::string_view model) {
+        auto found = names.find(model);
+        return found == names.end() ? std::string(model) : found->second;
+    };
+}
+
 }  // namespace
+
+Result<json::object> read_provider_report(const std::string& path, const json::object& columns) {
+    auto text = read_file(path);
+    if (!text) return fail(std::move(text.error()));
+    bills::ReportColumns names;
+    for (auto [name, into] :
+         {std::pair("date", &names.date), std::pair("model", &names.model), std::pair("input", &names.input),
+          std::pair("output", &names.output), std::pair("requests", &names.requests)})
+        if (const json::value* given = columns.if_contains(name); given != nullptr && given->is_string())
+            *into = given->get_string();
+    auto report = bills::read_report(*text, names);
+    if (!report) return fail(std::move(report.error()));
+    json::array days;
+    for (const auto& [key, use] : report->use)
+        days.push_back(json::array{key.first, key.second, use.requests, use.input, use.output});
+    return json::object{{"days", std::move(days)}, {"has_requests", report->has_requests}};
+}
 
 Result<std::vector<std::string>> check_receipt_file(const std::string& path) {
     auto text = read_file(path);
@@ -162,6 +215,35 @@ Operations::Answer Operations::billing_close_month(json::object arguments) {
     auto made = co_await services_.bills->close_month(month);
     if (!made) co_return fail(std::move(made.error()));
     co_return json::object{{"month", month}, {"bills", *made}};
+}
+
+Operations::Answer Operations::billing_reconcile(json::object arguments) {
+    http::Fields fields(std::move(arguments));
+    std::string provider = fields.text("provider");
+    Nanos tolerance = fields.credits_or_none("tolerance").value_or(Nanos{});
+    if (tolerance < Nanos{}) fields.refuse("tolerance", "must not be negative");
+    auto theirs = report_of(fields);
+    if (auto ok = fields.error(); !ok) co_return fail(ok.error());
+    if (!theirs) co_return fail(std::move(theirs.error()));
+    auto ours = co_await bills::recorded_use(*services_.db, provider, bills::window_of(*theirs),
+                                             upstream_names(catalog_, provider));
+    if (!ours) co_return fail(std::move(ours.error()));
+    json::array data;
+    bool is_balanced = true;
+    for (const bills::Difference& one : bills::differences(*ours, *theirs, tolerance)) {
+        is_balanced = is_balanced && one.is_within;
+        json::object row{{"day", one.day}, {"model", one.model}};
+        for (auto [name, here, there] : {std::tuple("requests", one.ours.requests, one.theirs.requests),
+                                         std::tuple("input", one.ours.input, one.theirs.input),
+                                         std::tuple("output", one.ours.output, one.theirs.output)}) {
+            bool is_known = theirs->has_requests || std::string_view(name) != "requests";
+            row[name] = here;
+            row[std::string("provider_") + name] = is_known ? json::value(there) : json::value(nullptr);
+        }
+        row["verdict"] = one.is_within ? "within" : "outside";
+        data.push_back(std::move(row));
+    }
+    co_return json::object{{"balanced", is_balanced}, {"data", std::move(data)}};
 }
 
 }  // namespace nebula::app

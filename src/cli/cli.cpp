@@ -243,6 +243,31 @@ class Program {
         auto* close =
             operation(*billing, "close-month", "Close a month that is over.", "billing.close_month");
         argument(close, "month", "month", "YYYY-MM", true);
+        add_reconcile(*billing);
+    }
+    void add_reconcile(CLI::App& billing) {
+        const std::vector<Column> columns = {{"day", "DAY"},           {"model", "MODEL"},
+                                             {"requests", "REQUESTS"}, {"provider_requests", "PROVIDER"},
+                                             {"input", "INPUT"},       {"provider_input", "PROVIDER"},
+                                             {"output", "OUTPUT"},     {"provider_output", "PROVIDER"},
+                                             {"verdict", "VERDICT"}};
+        auto* reconcile = leaf(
+            billing, "reconcile",
+            "Compare a provider's usage export with the records; exits 1 when they differ.", [this, columns] {
+                auto report = app::read_provider_report(report_file_, report_columns_);
+                if (!report) return print_error(report.error());
+                for (auto& member : *report) arguments_[member.key()] = member.value();
+                return run_operation(common_, "billing.reconcile", std::move(arguments_), columns);
+            });
+        reconcile->add_flag("--json", common_.json, "Print JSON");
+        reconcile->add_option("file", report_file_, "CSV with a head line, or JSON lines")->required();
+        argument(reconcile, "--provider", "provider", "Name of the provider in the configuration", true);
+        argument(reconcile, "--tolerance", "tolerance", "Percent that may differ (default 0)", false);
+        for (const char* name : {"date", "model", "input", "output", "requests"})
+            reconcile->add_option_function<std::string>(
+                std::string("--") + name + "-column",
+                [this, name](const std::string& text) { report_columns_[name] = text; },
+                "What the export calls this column");
     }
     void add_receipts() {
         auto* receipts = group("receipts", "Signed receipts of metered requests.");
@@ -306,6 +331,8 @@ class Program {
     ChatOptions chat_;
     json::object arguments_;
     std::string receipt_file_;
+    std::string report_file_;
+    json::object report_columns_;
     std::function<int()> action_;
 };
 

@@ -5,6 +5,7 @@
 #include "accounts/audit.hpp"
 #include "billing/bills/bills_fixture.hpp"
 #include "billing/bills/month.hpp"
+#include "billing/bills/reconcile.hpp"
 #include "billing/bills/rerate.hpp"
 #include "billing/commerce/tables.hpp"
 
@@ -348,6 +349,23 @@ TEST_P(BillMoney, RerateFromTwoSidesCorrectsOnce) {
     }
     EXPECT_EQ(available(account), 1'150);
     EXPECT_EQ(corrections(), 1);
+}
+
+// Why: what a provider bills is compared with every account's records of that provider, and of no other.
+TEST_P(BillMoney, RecordedUseIsSummedPerDayAndUpstreamModel) {
+    add_record(account, {.time = "2026-01-31T23:59:59Z", .input = 9, .output = 9});
+    add_record(account, {.time = "2026-02-01T00:00:00Z", .input = 10, .output = 1});
+    add_record(other, {.time = "2026-02-01T23:59:59Z", .input = 20, .output = 2});
+    add_record(other, {.time = "2026-02-02T00:00:00Z", .input = 5, .model = "mini"});
+    add_record(other, {.time = "2026-02-03T00:00:00Z", .input = 5});
+    auto name = [](std::string_view model) { return "up/" + std::string(model); };
+    auto sum = [&](std::string provider) {
+        Window window{at("2026-02-01"), at("2026-02-03")};
+        return sync_wait(recorded_use(db(), std::move(provider), window, name)).value();
+    };
+    UseByDay expected{{{"2026-02-01", "up/qwen3"}, {2, 30, 3}}, {{"2026-02-02", "up/mini"}, {1, 5, 0}}};
+    EXPECT_EQ(sum("p"), expected);
+    EXPECT_EQ(sum("q"), UseByDay{});
 }
 
 // Why: of two versions for one time the later decision counts; a mistake in a price must be repairable.
