@@ -70,6 +70,8 @@ std::string Access::name() const {
     switch (who) {
         case Who::anyone:
             return "anyone";
+        case Who::caller:
+            return "caller";
         case Who::person:
             return "person";
         case Who::account:
@@ -91,6 +93,8 @@ bool allows(const Access& access, const Caller& caller) {
     switch (access.who) {
         case Access::Who::anyone:
             return true;
+        case Access::Who::caller:
+            return caller.kind != Caller::Kind::anyone;
         case Access::Who::person:
             return is_person;
         case Access::Who::account:

@@ -76,6 +76,7 @@ struct Caller {
 struct Access {
     enum class Who : std::uint8_t {
         anyone,      // no credentials needed; given ones are ignored
+        caller,      // person or any usable API key
         person,      // signed in (cookie session or JWT), no API key
         account,     // person or API key with `permission` in the account acted for
         team_admin,  // person who is owner or admin of the account acted for
@@ -89,6 +90,7 @@ struct Access {
     std::string name() const;
 
     static Access anyone() { return {Who::anyone, {}}; }
+    static Access caller() { return {Who::caller, {}}; }
     static Access person() { return {Who::person, {}}; }
     static Access account(Permission p) { return {Who::account, p}; }
     static Access team_admin() { return {Who::team_admin, {}}; }

@@ -76,8 +76,9 @@ class LeasedNode final : public Node {
     ~LeasedNode() override { release(); }
 
     Result<void> enroll();
-    void start_thread() {
+    void start_threads() {
         thread_ = std::thread([this] { run(); });
+        reclaimer_ = std::thread([this] { run_reclaims(); });
     }
 
     std::int64_t id() const override { return id_; }
@@ -98,6 +99,9 @@ class LeasedNode final : public Node {
 
    private:
     void run();
+    /// Taking over waits for locks that the dead node's connection may still hold: never on the thread that
+    /// renews, or a healthy node could lose its own lease over it.
+    void run_reclaims();
     /// What may be used of a lease that was asked for at `asked`.
     void extend(Ticks asked);
     void lose();
@@ -129,6 +133,7 @@ class LeasedNode final : public Node {
     bool stopping_ = false;
     bool released_ = false;
     std::thread thread_;
+    std::thread reclaimer_;
 };
 
 LeasedNode::LeasedNode(const NodeSettings& settings, Db& db, const Clock& clock, metrics::Registry& metrics)
@@ -265,6 +270,12 @@ void LeasedNode::run() {
     while (wait(pause)) {
         pause = renew() ? settings_.renew_interval : settings_.renew_interval / 4;
         if (lost_) return;
+    }
+}
+
+void LeasedNode::run_reclaims() {
+    while (wait(settings_.renew_interval)) {
+        if (lost_) return;
         if (is_live() && may_reclaim()) reclaim();
     }
 }
@@ -277,6 +288,7 @@ void LeasedNode::release() {
         wake_.notify_all();
     }
     if (thread_.joinable()) thread_.join();
+    if (reclaimer_.joinable()) reclaimer_.join();
     {
         std::lock_guard renewing(renew_mutex_);
         std::lock_guard lock(mutex_);
@@ -306,7 +318,7 @@ Result<std::unique_ptr<Node>> Node::start(const NodeSettings& settings, Db& db, 
     } catch (const DbError& e) {
         return fail(Code::internal, "this process cannot register with the database", "node", e.what());
     }
-    node->start_thread();
+    node->start_threads();
     return node;
 }
 

@@ -92,10 +92,12 @@ PgConnection::PgConnection(const StoreSettings& settings, Meters& meters) : mete
         if (PQstatus(handle_) != CONNECTION_OK)
             throw DbError("cannot connect: " + without_line_end(PQerrorMessage(handle_)));
         PQsetNoticeProcessor(handle_, &log_notice, nullptr);
-        // A transaction whose client is cut off must not keep its locks for hours.
+        // A transaction whose client is cut off must not keep its locks: others wait for them. Ours never
+        // pause between two statements.
         std::string timeout = std::to_string(settings.statement_timeout.count());
+        std::string idle = std::to_string(std::min<std::int64_t>(settings.statement_timeout.count(), 5'000));
         std::string setup =
-            "SET statement_timeout = " + timeout + "; SET idle_in_transaction_session_timeout = " + timeout +
+            "SET statement_timeout = " + timeout + "; SET idle_in_transaction_session_timeout = " + idle +
             "; SET client_min_messages = warning; SET TimeZone = 'UTC'; SET bytea_output = 'hex';"
             " SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'";
         script("setup", setup.c_str());

@@ -108,6 +108,7 @@ function expected(access, who, calls_a_model) {
   if (who.kind === 'anyone') return 'unauthenticated';
   if (who.is_stranger) return 'not_found';
   const may = {
+    caller: () => who.kind === 'person' || who.kind === 'key',
     person: () => who.kind === 'person',
     account: () => who.permissions.includes(rest.join(':')),
     team_admin: () => who.kind === 'person' && who.role !== 'member',

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/crypto.hpp"
 #include "base/text.hpp"
 
 namespace nebula::accounts {
@@ -32,20 +33,45 @@ std::unexpected<Error> bad_permission() {
                 "permissions");
 }
 
+// Not to be guessed, so no text of a customer can look like it.
+const std::string& number_mark() {
+    static const std::string mark = "number:" + random_base62(20) + ":";
+    return mark;
+}
+
+// "<mark><digits>" → <digits>
+void unmark_numbers(std::string& body) {
+    const std::string mark = "\"" + number_mark();
+    std::size_t from = body.find(mark);
+    if (from == std::string::npos) return;
+    std::string out;
+    std::size_t done = 0;
+    for (; from != std::string::npos; from = body.find(mark, done)) {
+        std::size_t digits = from + mark.size(), end = body.find('"', digits);
+        out.append(body, done, from - done).append(body, digits, end - digits);
+        done = end + 1;
+    }
+    body = out.append(body, done);
+}
+
 }  // namespace
 
 Async<void> respond_with(http::Exchange& exchange, Answer work) {
     auto answer = co_await std::move(work);
     // A client that has left is nobody to tell.
-    if (answer)
+    if (answer) {
+        unmark_numbers(answer->body);
         (void)co_await exchange.respond(std::move(*answer));
-    else
+    } else {
         (void)co_await exchange.respond_error(std::move(answer.error()));
+    }
 }
 
 json::value credits_number(Nanos amount) {
     if (amount.value % Nanos::per_credit == 0) return amount.value / Nanos::per_credit;
-    return static_cast<double>(amount.value) / static_cast<double>(Nanos::per_credit);
+    std::string digits = amount.text();
+    digits.erase(digits.find_last_not_of('0') + 1);
+    return json::value(number_mark() + digits);
 }
 
 json::value iso_or_null(const std::optional<Time>& time) {

@@ -40,7 +40,8 @@ class Routes {
     Edge& edge_;
 };
 
-/// A JSON number of credits. For people to read: exact amounts travel as text.
+/// A JSON number of credits with all its digits. Boost.JSON has binary fractions only, so until the text is
+/// written it is a marked string; respond_with() takes the marks off.
 json::value credits_number(Nanos amount);
 json::value iso_or_null(const std::optional<Time>& time);
 std::int64_t unix_seconds(Time time);

@@ -294,7 +294,7 @@ void KeyApi::register_routes(http::Router& router, Guard& guard) {
         routes.add(Method::patch, one, writes, &KeyApi::change, http::platform_error, base.style);
         routes.add(Method::del, one, writes, &KeyApi::remove, http::platform_error, base.style);
     }
-    const Access any = Access::account(Permission::inference_read);
+    const Access any = Access::caller();  // whatever a key may do, it may know itself
     for (const char* path : {"/api/v1/key", "/api/v1/auth/key"})
         routes.add(Method::get, path, any, &KeyApi::own, http::openrouter_error);
     routes.add(Method::get, "/api/keys", reads, &KeyApi::list_credits, http::credits_error);

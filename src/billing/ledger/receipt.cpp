@@ -174,8 +174,9 @@ std::string receipt_text(const Loaded& l) {
     if (!l.is_chained) return text + ",\"posting_seq\":null,\"posting_hash\":null,\"batch_digests\":[]}";
     add("posting_seq", std::to_string(l.posting.seq), true);
     add("posting_previous_hash", to_hex(l.before.bytes), false);
-    add("posting_debit", std::to_string(l.posting.debit), true);
-    add("posting_credit", std::to_string(l.posting.credit), true);
+    // Ids as text: they are larger than what JavaScript's numbers hold exactly.
+    add("posting_debit", std::to_string(l.posting.debit), false);
+    add("posting_credit", std::to_string(l.posting.credit), false);
     add("posting_amount_nanos", std::to_string(l.posting.amount.value), true);
     add("posting_created_at_us", std::to_string(to_micros(l.posting.created_at)), true);
     add("posting_hash", to_hex(l.posting.hash.bytes), false);
@@ -269,8 +270,8 @@ void check_posting(const json::object& receipt, std::vector<std::string>& proble
     posting.account = account;
     posting.kind = "usage";
     posting.seq = read.number("posting_seq");
-    posting.debit = read.number("posting_debit");
-    posting.credit = read.number("posting_credit");
+    posting.debit = parse_int<std::int64_t>(read.text("posting_debit")).value_or(0);
+    posting.credit = parse_int<std::int64_t>(read.text("posting_credit")).value_or(0);
     posting.amount = Nanos{read.number("posting_amount_nanos")};
     posting.created_at = from_micros(read.number("posting_created_at_us"));
     std::string digests;
