@@ -5,6 +5,8 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "billing/account_state.hpp"
@@ -23,8 +25,8 @@ struct Entry {
     Settled settled;
     AccountState* state = nullptr;
     std::vector<PursePart> parts;  // of budgets and quotas, what is used up
-    PostingId posting;        // empty until planned, and when the charge is 0
-    bool is_awaited = false;  // strict: a coroutine owns it; else it is on the heap
+    PostingId posting;             // empty until planned, and when the charge is 0
+    bool is_awaited = false;       // strict: a coroutine owns it; else it is on the heap
     Entry* next = nullptr;
     Completion<Result<Settled>> done;
 };
@@ -36,6 +38,15 @@ struct UsagePosting {
     Nanos amount;
     Nanos unsliced = {};  // of it, what this node had leased: no longer sliced once it is spent
 };
+/// How the ledger of an account stands before, and then after, a batch.
+struct Charged {
+    std::int64_t account = 0;
+    std::int64_t credits = 0, bonus = 0, revenue = 0;  // ledger accounts
+    Nanos paid_left, bonus_left;
+    Nanos unsliced;
+    ledger::ChainEnd end;
+    bool is_known = false;
+};
 /// Reused from batch to batch, so that nothing is allocated per record.
 struct BatchBuffer {
     std::vector<UsagePosting> postings;  // the committer's plan: at most a few per account
@@ -44,6 +55,10 @@ struct BatchBuffer {
     std::vector<const Entry*> sorted;
     std::vector<ledger::Posting> sealed;
     std::vector<char> digests;
+    std::vector<std::string_view> digests_of;  // of each of `postings`, parts of `digests`
+    /// SQLite: accounts as they stood after their last batch, by id. May be out of date or never have come
+    /// to be: who moves an account's chain from where it should be finds out.
+    std::unordered_map<std::int64_t, Charged> remembered;
 };
 /// Writes all in the given transaction: locks the accounts' chains in order of their ids, inserts the
 /// records, charges bonus first, chains the postings, adds to the hourly sums. False when some id is in the

@@ -18,12 +18,18 @@ constexpr std::size_t posting_columns = 12;
 
 }  // namespace
 
-void Fields::add(std::string_view value) {
+char* Fields::room_for(std::size_t size) {
     constexpr std::size_t around = 24;  // the length's digits, ':' and ','
-    if (buffer_.size() < length_ + value.size() + around)
-        buffer_.resize(2 * (length_ + value.size() + around));
-    char* to = buffer_.data() + length_;
-    to = std::to_chars(to, to + around, value.size()).ptr;
+    if (buffer_.size() < length_ + size + around) buffer_.resize(2 * (length_ + size + around));
+    return buffer_.data() + length_;
+}
+
+void Fields::add(std::string_view value) {
+    char* to = room_for(value.size());
+    if (value.size() < 10)
+        *to++ = static_cast<char>('0' + value.size());
+    else
+        to = std::to_chars(to, to + 24, value.size()).ptr;
     *to++ = ':';
     if (!value.empty()) std::memcpy(to, value.data(), value.size());
     to += value.size();
@@ -32,9 +38,31 @@ void Fields::add(std::string_view value) {
 }
 
 void Fields::add(std::int64_t value) {
-    char digits[24];
-    auto end = std::to_chars(digits, digits + sizeof digits, value).ptr;
-    add(std::string_view(digits, end));
+    char* to = room_for(24);
+    // Written where it belongs when its length has one digit, as mostly.
+    char* digits = to + 2;
+    auto size = static_cast<std::size_t>(std::to_chars(digits, digits + 24, value).ptr - digits);
+    if (size < 10) {
+        *to++ = static_cast<char>('0' + size);
+    } else {
+        std::memmove(digits + 1, digits, size);
+        *to++ = static_cast<char>('0' + size / 10);
+        *to++ = static_cast<char>('0' + size % 10);
+    }
+    *to++ = ':';
+    to += size;
+    *to++ = ',';
+    length_ = static_cast<std::size_t>(to - buffer_.data());
+}
+
+// What Id::text() makes, without its allocation.
+void Fields::add_id(std::string_view prefix, std::uint64_t value) {
+    std::string digits = base32_id(value);
+    char text[32];
+    std::size_t length = prefix.copy(text, sizeof text - digits.size() - 1);
+    text[length++] = '_';
+    length += digits.copy(text + length, digits.size());
+    add(std::string_view(text, length));
 }
 
 Sha256 posting_hash(const Sha256& before, const Posting& posting) {

@@ -31,12 +31,19 @@ class Fields {
     void add(std::int64_t value);
     template <class Tag>
     void add(Id<Tag> id) {
-        add(id ? std::string_view(id.text()) : std::string_view());
+        if (id)
+            add_id(Tag::prefix, id.value);
+        else
+            add(std::string_view());
     }
     void add(const Sha256& hash) { add(std::string_view(to_hex(hash.bytes))); }
     Sha256 digest() const { return sha256({buffer_.data(), length_}); }
 
    private:
+    void add_id(std::string_view prefix, std::uint64_t value);
+    /// Where the next field begins, with room for a value of `size` and what surrounds it.
+    char* room_for(std::size_t size);
+
     std::vector<char> buffer_;
     std::size_t length_ = 0;
 };

@@ -349,6 +349,29 @@ TEST_P(LedgerRules, UsageIsChargedToBonusFirst) {
     EXPECT_EQ(number(requests, {account.db()}), 4);
 }
 
+// Where a batch left an account is remembered for the next one. Money that moved in between, and a batch that
+// never came to be, must be seen.
+TEST_P(LedgerRules, ABatchSeesWhatHappenedSinceTheLast) {
+    ASSERT_TRUE(move(movement(granted, 100)));
+    ASSERT_TRUE(write({charged(account, 10)}));
+    ASSERT_TRUE(move(movement(bonus, 20)));
+    ASSERT_TRUE(write({charged(account, 15)}));
+    EXPECT_EQ(balances(account).at("customer_credits"), 90);
+    EXPECT_EQ(balances(account).at("customer_bonus"), 5);
+
+    commits = false;
+    EXPECT_FALSE(write({charged(account, 80)}));
+    commits = true;
+    ASSERT_TRUE(write({charged(account, 80)}));
+    ASSERT_TRUE(move(movement(granted, 1'000)));
+    AccountId first = std::exchange(account, new_account("second"));
+    ASSERT_TRUE(move(movement(granted, 7)));
+    ASSERT_TRUE(write({charged(first, 1'015), charged(account, 7)}));
+    EXPECT_EQ(funds(first).paid, Nanos{});
+    EXPECT_EQ(funds(account).paid, Nanos{});
+    EXPECT_THROW(write({charged(first, 1)}), store::DbError);
+}
+
 // Several nodes: what a node leased and spent is no longer leased; nobody can take leased money.
 TEST_P(LedgerRules, SpentSlicesAreNoLongerLeased) {
     make(leased);

@@ -82,12 +82,14 @@ class LedgerFixture : public BillingFixture {
         return {made, {Nanos{nanos}, Nanos{written_off}}};
     }
 
-    /// One batch as the committer plans it: one posting per account. False when a record was there before.
+    /// One batch as the committer plans it: one posting per account, with a buffer that remembers those
+    /// before. False when a record was there before, or the transaction is not to commit.
     bool write(store::Db& to, const std::vector<Charged>& records, Nanos unsliced = {}) {
         std::vector<std::unique_ptr<Entry>> entries;
         std::map<AccountId, std::unique_ptr<AccountState>> states;
         std::map<AccountId, std::size_t> planned;
-        BatchBuffer buffer;
+        BatchBuffer& buffer = buffer_;
+        buffer.postings.clear();
         std::vector<Entry*> batch;
         for (const Charged& one : records) {
             Entry& entry = *entries.emplace_back(std::make_unique<Entry>(one.record));
@@ -105,6 +107,7 @@ class LedgerFixture : public BillingFixture {
         }
         auto work = [&](store::Tx& tx) -> Result<bool> {
             if (!insert_batch(tx, batch, buffer, fake.now())) return fail(Code::conflict, "recorded before");
+            if (!commits) return fail(Code::internal, "rolled back");
             return true;
         };
         return to.in_tx_blocking(work).has_value();
@@ -112,8 +115,10 @@ class LedgerFixture : public BillingFixture {
     bool write(const std::vector<Charged>& records) { return write(db(), records); }
 
     FakeClock fake;
+    bool commits = true;
 
    private:
+    BatchBuffer buffer_;
     int keys_ = 0;
     Shared shared_;
 };

@@ -1,5 +1,5 @@
-// A batch of charged usage records: the hot path of the ledger. A constant number of statements, whatever the
-// batch.
+// A batch of charged usage records: the hot path of the ledger. On PostgreSQL a constant number of round trips,
+// whatever the batch.
 
 #include <algorithm>
 #include <tuple>
@@ -16,22 +16,31 @@ using store::Row;
 using store::Sql;
 using store::Tx;
 
+// SQLite: who writes is alone, so nothing is locked, and all there is to know of an account is one row. It is
+// read once: every change of a balance moves the chain, so an account whose chain still ends where the last
+// batch left it stands as it did then. The update that moves the chain on checks just that.
+constexpr Sql sql_charged{
+    "billing.charged_account",
+    "SELECT c.length, c.hash, p.id, p.balance, b.id, b.balance, r.id FROM ledger_chains c"
+    " JOIN ledger_accounts p ON p.account_id = c.account_id AND p.kind = 'customer_credits'"
+    " JOIN ledger_accounts r ON r.account_id = c.account_id AND r.kind = 'revenue'"
+    " LEFT JOIN ledger_accounts b ON b.account_id = c.account_id AND b.kind = 'customer_bonus'"
+    " WHERE c.account_id = $1"};
+// PostgreSQL.
 constexpr Sql sql_lock{"billing.lock_chains",
-                       "SELECT account_id, length, hash FROM ledger_chains"
-                       " WHERE account_id IN (SELECT value FROM json_each($1)) ORDER BY account_id",
                        "SELECT account_id, length, hash FROM ledger_chains"
                        " WHERE account_id = ANY(CAST(CAST($1 AS TEXT) AS BIGINT[])) ORDER BY account_id"
                        " FOR UPDATE"};
-// A statement of its own: on PostgreSQL it sees what those committed for whom the lock was waiting.
+// A statement of its own: it sees what those committed for whom the lock was waiting.
 constexpr Sql sql_ledger{"billing.batch_ledger",
-                         "SELECT account_id, kind, id, balance FROM ledger_accounts"
-                         " WHERE account_id IN (SELECT value FROM json_each($1)) AND"
-                         " (kind = 'customer_credits' OR kind = 'customer_bonus' OR kind = 'revenue')"
-                         " ORDER BY account_id",
                          "SELECT account_id, kind, id, balance FROM ledger_accounts"
                          " WHERE account_id = ANY(CAST(CAST($1 AS TEXT) AS BIGINT[])) AND"
                          " (kind = 'customer_credits' OR kind = 'customer_bonus' OR kind = 'revenue')"
                          " ORDER BY account_id"};
+constexpr Sql sql_move_chain{"billing.move_chain",
+                             "UPDATE ledger_chains SET length = $2, hash = $3, sliced = sliced - $4"
+                             " WHERE account_id = $1 AND length = $5 AND hash = $6"};
+constexpr std::size_t remembered_max = 4096;  // accounts
 constexpr Sql sql_update_chains{"billing.update_chains",
                                 "UPDATE ledger_chains SET length = $2, hash = $3, sliced = sliced - $4"
                                 " WHERE account_id = $1"};
@@ -70,23 +79,35 @@ class FixedClock final : public Clock {
     Time now_;
 };
 
-/// What is to be charged of one account.
-struct Charged {
-    std::int64_t account = 0;
-    std::int64_t credits = 0, bonus = 0, revenue = 0;  // ledger accounts
-    Nanos paid_left, bonus_left;
-    Nanos unsliced;
-    ledger::ChainEnd end;
-    bool is_locked = false;
-};
+/// The three orders of a batch are mostly the same one: that of the ids of an only account's records.
+template <class Key>
+void order_by(std::vector<const Entry*>& entries, Key key) {
+    if (!std::ranges::is_sorted(entries, {}, key)) std::ranges::sort(entries, {}, key);
+}
 
-std::vector<Charged> lock_charged(Tx& tx, const std::vector<UsagePosting>& postings) {
-    std::vector<std::int64_t> ids;
-    for (const UsagePosting& posting : postings) ids.push_back(posting.state->id.db());
-    std::ranges::sort(ids);
-    ids.erase(std::ranges::unique(ids).begin(), ids.end());
-    std::vector<Charged> charged(ids.size());
-    for (std::size_t i = 0; i < ids.size(); ++i) charged[i].account = ids[i];
+void check_known(const Charged& one) {
+    if (!one.is_known || one.credits == 0 || one.revenue == 0)
+        throw store::DbError("only granted money is ever charged");
+}
+
+void load_charged(Tx& tx, Charged& one) {
+    std::int64_t account = one.account;
+    one = {};
+    one.account = account;
+    tx.query(sql_charged, {one.account}, [&one](const Row& row) {
+        one.end = {row.i64(0), ledger::hash_from(row.blob(1))};
+        one.is_known = true;
+        one.credits = row.i64(2);
+        one.paid_left = Nanos{row.i64(3)};
+        one.revenue = row.i64(6);
+        if (row.is_null(4)) return;
+        one.bonus = row.i64(4);
+        one.bonus_left = Nanos{row.i64(5)};
+    });
+    check_known(one);
+}
+
+void lock_all(Tx& tx, std::vector<Charged>& charged, std::span<const std::int64_t> ids) {
     std::string list = ledger::id_list(tx.engine(), ids);
     auto of = [&](std::int64_t account) -> Charged& {
         return *std::ranges::lower_bound(charged, account, {}, &Charged::account);
@@ -94,7 +115,7 @@ std::vector<Charged> lock_charged(Tx& tx, const std::vector<UsagePosting>& posti
     tx.query(sql_lock, {std::string_view(list)}, [&](const Row& row) {
         Charged& one = of(row.i64(0));
         one.end = {row.i64(1), ledger::hash_from(row.blob(2))};
-        one.is_locked = true;
+        one.is_known = true;
     });
     tx.query(sql_ledger, {std::string_view(list)}, [&](const Row& row) {
         Charged& one = of(row.i64(0));
@@ -107,9 +128,28 @@ std::vector<Charged> lock_charged(Tx& tx, const std::vector<UsagePosting>& posti
             (is_bonus ? one.bonus_left : one.paid_left) = Nanos{row.i64(3)};
         }
     });
-    for (const Charged& one : charged)
-        if (!one.is_locked || one.credits == 0 || one.revenue == 0)
-            throw store::DbError("only granted money is ever charged");
+}
+
+std::vector<Charged> lock_charged(Tx& tx, const BatchBuffer& buffer) {
+    std::vector<std::int64_t> ids;
+    ids.reserve(buffer.postings.size());
+    for (const UsagePosting& posting : buffer.postings) ids.push_back(posting.state->id.db());
+    std::ranges::sort(ids);
+    ids.erase(std::ranges::unique(ids).begin(), ids.end());
+    std::vector<Charged> charged(ids.size());
+    for (std::size_t i = 0; i < ids.size(); ++i) charged[i].account = ids[i];
+    if (tx.engine() == store::Engine::postgres) {
+        lock_all(tx, charged, ids);
+        for (const Charged& one : charged) check_known(one);
+        return charged;
+    }
+    for (Charged& one : charged) {
+        auto at = buffer.remembered.find(one.account);
+        if (at != buffer.remembered.end())
+            one = at->second;
+        else
+            load_charged(tx, one);
+    }
     return charged;
 }
 
@@ -150,12 +190,13 @@ bool insert_records(Tx& tx, BatchBuffer& buffer) {
     return inserted == static_cast<std::int64_t>(buffer.sorted.size());
 }
 
-/// One or two postings for the charge of one UsagePosting; `digests` are its records' digests.
-void charge(BatchBuffer& buffer, Charged& one, const UsagePosting& usage, std::string_view digests,
+/// One or two postings for the charge of one UsagePosting; `digests` are its records' digests. False when the
+/// account does not have what was charged.
+bool charge(BatchBuffer& buffer, Charged& one, const UsagePosting& usage, std::string_view digests,
             const Clock& clock) {
     Nanos from_bonus = std::min(usage.amount, one.bonus_left);
     Nanos from_paid = usage.amount - from_bonus;
-    if (from_paid > one.paid_left) throw store::DbError("the ledger does not have what was charged");
+    if (from_paid > one.paid_left) return false;
     one.bonus_left -= from_bonus;
     one.paid_left -= from_paid;
     one.unsliced += usage.unsliced;
@@ -179,19 +220,19 @@ void charge(BatchBuffer& buffer, Charged& one, const UsagePosting& usage, std::s
     if (!posting.id) posting.id = PostingId::next(clock);
     if (from_paid > Nanos{} && from_bonus > Nanos{}) posting.record_digests = {};  // the first has them
     add(one.credits, from_paid);
+    return true;
 }
 
-void post_charges(Tx& tx, std::vector<Charged>& charged, BatchBuffer& buffer, Time now) {
-    constexpr std::size_t size = sizeof(Sha256::bytes);
-    // Digests lie in one piece, in the order of `sorted`: those of a posting are a part of it.
-    buffer.digests.clear();
-    buffer.digests.reserve(buffer.sorted.size() * size);  // never moves below
-    buffer.sealed.clear();
+/// Digests of the records of each posting, both in the order of accounts and postings.
+void digest_records(BatchBuffer& buffer) {
     std::ranges::sort(buffer.postings, {},
                       [](const UsagePosting& p) { return std::pair(p.state->id, p.id); });
-    std::ranges::sort(buffer.sorted, {},
-                      [](const Entry* e) { return std::tuple(e->record.account, e->posting, e->record.id); });
-    FixedClock clock(now);
+    order_by(buffer.sorted,
+             [](const Entry* e) { return std::tuple(e->record.account, e->posting, e->record.id); });
+    // Digests lie in one piece, in the order of `sorted`: those of a posting are a part of it.
+    buffer.digests.clear();
+    buffer.digests.reserve(buffer.sorted.size() * sizeof(Sha256::bytes));  // never moves below
+    buffer.digests_of.clear();
     auto entry = buffer.sorted.begin();
     for (const UsagePosting& usage : buffer.postings) {
         auto is_before = [&](const Entry* e) {
@@ -203,11 +244,52 @@ void post_charges(Tx& tx, std::vector<Charged>& charged, BatchBuffer& buffer, Ti
             Sha256 digest = ledger::record_digest((*entry)->record, (*entry)->settled);
             buffer.digests.insert(buffer.digests.end(), digest.bytes.begin(), digest.bytes.end());
         }
-        std::string_view digests(buffer.digests.data() + from, buffer.digests.size() - from);
-        charge(buffer, *std::ranges::lower_bound(charged, usage.state->id.db(), {}, &Charged::account), usage,
-               digests, clock);
+        buffer.digests_of.emplace_back(buffer.digests.data() + from, buffer.digests.size() - from);
+    }
+}
+
+/// Seals the account's postings, those from `from` to `to`. False when it does not have what was charged.
+bool seal_all(BatchBuffer& buffer, Charged& one, std::size_t from, std::size_t to, const Clock& clock) {
+    for (std::size_t i = from; i < to; ++i)
+        if (!charge(buffer, one, buffer.postings[i], buffer.digests_of[i], clock)) return false;
+    return true;
+}
+
+/// SQLite. False when the chain does not end at `before`.
+bool move_chain(Tx& tx, const ledger::ChainEnd& before, const Charged& after) {
+    return tx.exec(sql_move_chain,
+                   {after.account, after.end.length, store::Blob{ledger::bytes_of(after.end.hash)},
+                    after.unsliced.value, before.length, store::Blob{ledger::bytes_of(before.hash)}}) == 1;
+}
+
+void post_charges(Tx& tx, std::vector<Charged>& charged, BatchBuffer& buffer, Time now) {
+    digest_records(buffer);
+    buffer.sealed.clear();
+    FixedClock clock(now);
+    bool is_sqlite = tx.engine() == store::Engine::sqlite;
+    if (buffer.remembered.size() > remembered_max) buffer.remembered.clear();
+    const auto& postings = buffer.postings;
+    std::size_t from = 0, to = 0;
+    for (Charged& one : charged) {
+        for (from = to; to < postings.size() && postings[to].state->id.db() == one.account;) ++to;
+        std::size_t sealed = buffer.sealed.size();
+        ledger::ChainEnd before = one.end;
+        bool is_done = seal_all(buffer, one, from, to, clock) && (!is_sqlite || move_chain(tx, before, one));
+        if (!is_done && is_sqlite) {
+            // What was remembered is no longer so.
+            load_charged(tx, one);
+            before = one.end;
+            buffer.sealed.resize(sealed);
+            is_done = seal_all(buffer, one, from, to, clock) && move_chain(tx, before, one);
+        }
+        if (!is_done) throw store::DbError("the ledger does not have what was charged");
+        if (is_sqlite) {
+            Charged& kept = buffer.remembered[one.account] = one;
+            kept.unsliced = {};
+        }
     }
     ledger::insert_postings(tx, buffer.sealed, buffer.values);
+    if (is_sqlite) return;
     std::vector<Param>& values = buffer.values;
     values.clear();
     for (const Charged& one : charged)
@@ -225,7 +307,7 @@ void add_hours(Tx& tx, BatchBuffer& buffer) {
                           std::string_view(r.product));
     };
     // In this order on every node, so that two batches never wait for each other.
-    std::ranges::sort(buffer.sorted, {}, group);
+    order_by(buffer.sorted, group);
     std::vector<Param>& values = buffer.values;
     values.clear();
     auto& sorted = buffer.sorted;
@@ -257,10 +339,9 @@ void add_hours(Tx& tx, BatchBuffer& buffer) {
 bool insert_batch(Tx& tx, std::span<Entry* const> entries, BatchBuffer& buffer, Time now) {
     if (entries.empty()) return true;
     buffer.sorted.assign(entries.begin(), entries.end());
-    std::ranges::sort(buffer.sorted, {},
-                      [](const Entry* e) { return std::pair(e->record.account, e->record.id); });
+    order_by(buffer.sorted, [](const Entry* e) { return std::pair(e->record.account, e->record.id); });
     std::vector<Charged> charged;
-    if (!buffer.postings.empty()) charged = lock_charged(tx, buffer.postings);
+    if (!buffer.postings.empty()) charged = lock_charged(tx, buffer);
     if (!insert_records(tx, buffer)) return false;
     if (!buffer.postings.empty()) post_charges(tx, charged, buffer, now);
     add_hours(tx, buffer);
