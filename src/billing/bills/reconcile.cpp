@@ -139,14 +139,14 @@ struct RecordSums {
 };
 
 RecordSums sum_page(store::Tx& tx, AccountId account, const std::string& provider, Window window,
-                    const UpstreamName& upstream_name, std::int64_t after, std::int64_t before) {
+                    const UpstreamName& upstream_name, std::int64_t after) {
     static constexpr store::Sql read{
         "bills.reconcile_page",
         "SELECT id, provider, model, started_at, input_tokens, output_tokens FROM usage_records"
-        " WHERE account_id = $1 AND id > $2 AND id < $3 ORDER BY id LIMIT $4"};
+        " WHERE account_id = $1 AND id > $2 ORDER BY id LIMIT $3"};
     RecordSums page;
     std::int64_t rows = 0;
-    tx.query(read, {account.db(), after, before, records_per_page}, [&](const store::Row& row) {
+    tx.query(read, {account.db(), after, records_per_page}, [&](const store::Row& row) {
         ++rows;
         page.last = row.i64(0);
         Time started = from_micros(row.i64(3));
@@ -184,8 +184,6 @@ Async<Result<UseByDay>> recorded_use(store::Db& db, std::string provider, Window
                                      UpstreamName upstream_name) {
     UseByDay all;
     std::int64_t first = first_record_id(window.from);
-    // Ids hold the time at which they were made, which is when the request began, or close to it.
-    std::int64_t before = first_record_id(window.to + std::chrono::days(62));
     for (AccountId after{};;) {
         auto find = [=](store::Tx& tx) -> Result<std::vector<AccountId>> {
             return active_accounts(tx, after, window, false, accounts_per_page);
@@ -197,7 +195,7 @@ Async<Result<UseByDay>> recorded_use(store::Db& db, std::string provider, Window
             std::int64_t from = first;
             for (bool is_last = false; !is_last;) {
                 auto sum = [=](store::Tx& tx) -> Result<RecordSums> {
-                    return sum_page(tx, account, provider, window, upstream_name, from, before);
+                    return sum_page(tx, account, provider, window, upstream_name, from);
                 };
                 auto page = co_await db.read(std::move(sum));
                 if (!page) co_return fail(std::move(page.error()));
