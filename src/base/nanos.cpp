@@ -54,10 +54,13 @@ Nanos operator-(Nanos a, Nanos b) {
 }
 
 Nanos round_up(MicroNanos amount) {
-    constexpr __int128 unit = 1'000'000;
+    constexpr std::int64_t unit = 1'000'000;
+    constexpr std::int64_t largest = std::numeric_limits<std::int64_t>::max();
+    // Nearly always: a division of 128 bits is a call, one of 64 bits by a constant a multiplication.
+    if (amount.value >= 0 && amount.value <= largest - unit)
+        return Nanos{(static_cast<std::int64_t>(amount.value) + unit - 1) / unit};
     __int128 whole = amount.value / unit;
     if (amount.value > 0 && amount.value % unit != 0) ++whole;
-    constexpr std::int64_t largest = std::numeric_limits<std::int64_t>::max();
     if (whole > largest) return Nanos{largest};
     return Nanos{static_cast<std::int64_t>(whole)};
 }
