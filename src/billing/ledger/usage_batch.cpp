@@ -1,5 +1,5 @@
-// A batch of charged usage records: the hot path of the ledger. On PostgreSQL a constant number of round trips,
-// whatever the batch.
+// A batch of charged usage records: the hot path of the ledger. On PostgreSQL a constant number of round
+// trips, whatever the batch.
 
 #include <algorithm>
 #include <tuple>
