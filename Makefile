@@ -26,10 +26,11 @@ test: ## The fast suite: unit and database tests, runner, journeys; ends with "N
 	@tools/build.sh release all
 	@tools/run_tests.py $(SUITES)
 
-test-slow: ## Journeys in full size, then the unit and database tests under both sanitizers
+test-slow: ## Journeys in full size, many seeds of the simulation, all tests under both sanitizers
 	@tools/install.sh build test runner
 	@tools/build.sh release all
 	@tools/run_tests.py slow
+	@NEBULA_SIMULATION_SEEDS=20 build/src/billing/nebula_billing_dbtest --gtest_brief=1 --gtest_filter='*Simulation*'
 	@$(MAKE) --no-print-directory asan tsan
 
 asan: ## Unit and database tests with address and undefined-behaviour sanitizers (SUITES="ctest journeys" for more)
