@@ -272,16 +272,16 @@ Async<Result<void>> Chat::take_hold(Call& call) {
     wanted.uses_quota =
         call.edge == Edge::openai && (call.terms->quota_input > 0 || call.terms->quota_output > 0);
     auto fast = services_.billing.try_admit(wanted);
-    if (fast) {
+    if (fast) {  // the worst case, whole
         call.hold = std::move(*fast);
-    } else {
-        auto hold = co_await services_.billing.admit(wanted, call.deadline);
-        if (!hold) {
-            if (hold.error().code == Code::payment_required) unpaid_.add();
-            co_return fail(std::move(hold.error()));
-        }
-        call.hold = std::move(*hold);
+        co_return Result<void>();
     }
+    auto hold = co_await services_.billing.admit(wanted, call.deadline);
+    if (!hold) {
+        if (hold.error().code == Code::payment_required) unpaid_.add();
+        co_return fail(std::move(hold.error()));
+    }
+    call.hold = std::move(*hold);
     if (!exact_cap && has_output) lower_cap(call, asked, prompt_max);
     co_return Result<void>();
 }

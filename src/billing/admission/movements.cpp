@@ -30,25 +30,6 @@ std::unexpected<Error> not_enough(const Movement& movement) {
     return fail(Code::payment_required, "the balance does not cover this; add credits");
 }
 
-bool takes(const Movement& movement) {
-    switch (movement.kind) {
-        case MovementKind::plan_fee:
-        case MovementKind::charge:
-        case MovementKind::refund:
-        case MovementKind::dispute:
-            return true;
-        case MovementKind::grant:
-        case MovementKind::correction:
-            return movement.amount < Nanos{};
-        case MovementKind::payment:
-        case MovementKind::bonus:
-        case MovementKind::promotion:
-        case MovementKind::dispute_won:
-            return false;
-    }
-    return false;
-}
-
 /// Takes what there is; the rest becomes debt.
 bool makes_debt(const Movement& movement) {
     return movement.kind == MovementKind::refund || movement.kind == MovementKind::dispute ||
@@ -60,7 +41,7 @@ bool makes_debt(const Movement& movement) {
 // What is taken leaves memory first, so that it cannot be spent meanwhile. It stays a hold until it is known
 // what became of it: who is short waits for it, as for any other.
 Async<Result<std::int64_t>> Billing::Impl::set_aside(AccountState& state, const Movement& movement) {
-    if (!takes(movement)) co_return 0;
+    if (!ledger::takes(movement)) co_return 0;
     std::int64_t wanted = movement.amount < Nanos{} ? -movement.amount.value : movement.amount.value;
     std::int64_t aside = 0;
     if (slicer) {
@@ -153,7 +134,7 @@ Async<Result<Moved>> Billing::move(Movement movement, std::function<Result<void>
         co_return before;
     }
 
-    bool is_taking = takes(movement);
+    bool is_taking = ledger::takes(movement);
     auto aside = co_await impl.set_aside(state, movement);
     if (!aside) co_return fail(std::move(aside.error()));
     auto end_hold = [&](std::int64_t change) {

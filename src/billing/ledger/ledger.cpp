@@ -89,25 +89,6 @@ bool may_be_negative(MovementKind kind) {
     return kind == MovementKind::grant || kind == MovementKind::correction;
 }
 
-bool takes(const Movement& movement) {
-    switch (movement.kind) {
-        case MovementKind::plan_fee:
-        case MovementKind::charge:
-        case MovementKind::refund:
-        case MovementKind::dispute:
-            return true;
-        case MovementKind::grant:
-        case MovementKind::correction:
-            return movement.amount < Nanos{};
-        case MovementKind::payment:
-        case MovementKind::bonus:
-        case MovementKind::promotion:
-        case MovementKind::dispute_won:
-            return false;
-    }
-    return false;
-}
-
 /// The account on the other side of the customer's.
 const char* other_side(const Movement& movement) {
     switch (movement.kind) {
@@ -298,6 +279,25 @@ Result<Moved> take(Tx& tx, Funds& funds, const Movement& movement, PostingId id,
 }
 
 }  // namespace
+
+bool takes(const Movement& movement) {
+    switch (movement.kind) {
+        case MovementKind::plan_fee:
+        case MovementKind::charge:
+        case MovementKind::refund:
+        case MovementKind::dispute:
+            return true;
+        case MovementKind::grant:
+        case MovementKind::correction:
+            return movement.amount < Nanos{};
+        case MovementKind::payment:
+        case MovementKind::bonus:
+        case MovementKind::promotion:
+        case MovementKind::dispute_won:
+            return false;
+    }
+    return false;
+}
 
 Result<void> check(const Movement& movement) {
     if (movement.amount == Nanos{}) return bad("the amount must not be zero", "amount");

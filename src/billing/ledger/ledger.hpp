@@ -51,6 +51,8 @@ std::optional<Funds> read_funds(store::Tx& tx, AccountId account);
 /// balance.
 void change_sliced(store::Tx& tx, Funds& funds, Nanos delta);
 
+/// Whether it lowers what the customer has.
+bool takes(const Movement& movement);
 /// Whether a movement with this key was posted before: same content, other content, or never. Expiry is no
 /// content: a repeated message computes it anew. With `same`, *moved is the first answer with today's
 /// balance.
