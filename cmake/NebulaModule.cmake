@@ -1,5 +1,5 @@
 # nebula_module(NAME DEPENDS module... LIBRARIES target...)
-#   src/NAME/*.cpp (and one folder below) become the static library nebula_NAME; *_test.cpp and *_dbtest.cpp become
+#   src/NAME/*.cpp (and two folders below) become the static library nebula_NAME; *_test.cpp and *_dbtest.cpp become
 #   the programs nebula_NAME_test and nebula_NAME_dbtest, each registered with ctest; migrations/*.sql are embedded and
 #   reachable as nebula::NAME::migrations().
 #   A module may depend on lower levels only; configuring fails otherwise.
@@ -27,7 +27,7 @@ function(nebula_module NAME)
     endif()
   endforeach()
 
-  file(GLOB sources CONFIGURE_DEPENDS *.cpp */*.cpp)
+  file(GLOB sources CONFIGURE_DEPENDS *.cpp */*.cpp */*/*.cpp)
   set(tests ${sources})
   set(dbtests ${sources})
   list(FILTER sources EXCLUDE REGEX "_(test|dbtest)\\.cpp$|/(tests|test_support)/")

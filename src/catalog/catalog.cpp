@@ -26,6 +26,15 @@ Disconnect disconnect_of(const std::string& word) {
     return Disconnect::bill_delivered;
 }
 
+ProviderKind kind_of(const std::string& word) {
+    if (word == "azure") return ProviderKind::azure;
+    if (word == "anthropic") return ProviderKind::anthropic;
+    if (word == "ollama") return ProviderKind::ollama;
+    if (word == "gemini") return ProviderKind::gemini;
+    if (word == "runtime") return ProviderKind::runtime;
+    return ProviderKind::openai;
+}
+
 class Builder {
    public:
     Builder(const std::vector<LocalModel>& local, Time created)
@@ -35,7 +44,8 @@ class Builder {
     void add_provider(const ProviderSettings& from) {
         auto provider = std::make_shared<Provider>();
         provider->name = from.name;
-        provider->is_runtime = from.kind == "runtime";
+        provider->kind = kind_of(from.kind);
+        provider->api_version = from.api_version;
         provider->timeouts = {.connect = from.connect_timeout,
                               .first_byte = from.first_byte_timeout,
                               .idle = from.idle_timeout,
@@ -46,9 +56,9 @@ class Builder {
         std::string who = "provider \"" + from.name + "\"";
         if (!is_id(from.name)) problem(who + " needs a name without spaces");
         if (provider_named(from.name) != nullptr) problem(who + " is configured twice");
-        if (from.name == local_name && !provider->is_runtime)
+        if (from.name == local_name && !provider->is_runtime())
             problem(who + ": this name belongs to the model files of this machine; choose another one");
-        if (provider->is_runtime) {
+        if (provider->is_runtime()) {
             provider->path = "/v1";
             if (!from.base_url.empty()) problem(who + ": kind \"runtime\" has no base_url");
         } else {
@@ -151,7 +161,7 @@ class Builder {
     // The configured one, else one of our own making.
     std::shared_ptr<const Provider> runtime_provider() {
         for (const auto& provider : snapshot_->providers)
-            if (provider->is_runtime) return provider;
+            if (provider->is_runtime()) return provider;
         ProviderSettings made;
         made.name = local_name;
         made.kind = "runtime";

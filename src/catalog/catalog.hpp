@@ -23,8 +23,9 @@ namespace nebula::catalog {
 
 struct ProviderSettings {  // [[provider]]
     std::string name;
-    std::string kind = "openai";  // openai | runtime
+    std::string kind = "openai";  // see ProviderKind
     std::string base_url;
+    std::string api_version;
     std::string api_key_env;  // name of the environment variable that holds the key
     std::string ca_file;
     std::int64_t concurrency_max = 1024;
@@ -60,10 +61,15 @@ struct ModelSettings {  // [[model]]
     void describe(settings::Visitor& v);
 };
 
+/// How a provider is spoken to. runtime: a local model, in OpenAI's API.
+enum class ProviderKind { openai, azure, anthropic, ollama, gemini, runtime };
+
 struct Provider {
     std::string name;
-    bool is_runtime = false;
-    http::Origin origin;  // kind openai
+    ProviderKind kind = ProviderKind::openai;
+    bool is_runtime() const { return kind == ProviderKind::runtime; }
+    std::string api_version;  // azure: of the query; anthropic: of the header
+    http::Origin origin;      // none for kind runtime
     std::string path;     // base path, "/v1"
     Secret api_key;
     http::Timeouts timeouts;

@@ -180,7 +180,7 @@ price_input_per_m = "1"
     EXPECT_GT(other->context_length, 0);
     ASSERT_EQ(built.snapshot->providers.size(), 1u);
     EXPECT_EQ(built.snapshot->providers[0]->name, "local");
-    EXPECT_TRUE(other->routes.at(0).provider->is_runtime);
+    EXPECT_TRUE(other->routes.at(0).provider->is_runtime());
     EXPECT_EQ(other->routes.at(0).provider, nano->routes[0].provider);
 }
 

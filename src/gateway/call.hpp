@@ -14,6 +14,7 @@
 #include "gateway/chat_request.hpp"
 #include "gateway/client_edge.hpp"
 #include "gateway/completion.hpp"
+#include "gateway/provider.hpp"
 #include "http/client.hpp"
 #include "http/http.hpp"
 #include "ratelimit/ratelimit.hpp"
@@ -56,6 +57,10 @@ struct Call {
     std::string translated;              // by the client edge; `body` views it then
     std::string_view body;
     ChatRequest request;
+    // Of a client with a wire of its own.
+    std::string_view client_body;
+    ChatRequest native;
+    std::optional<Error> untranslatable;  // only providers of the same wire can be asked
     UsageBounds bounds;
     std::optional<std::int64_t> output_cap;  // set when the balance pays for less than asked
     billing::Hold hold;
@@ -72,6 +77,9 @@ struct Call {
 
     // Known after forwarding.
     const catalog::Provider* provider = nullptr;  // the one that answers
+    const Provider* kind = nullptr;               // of the provider of this attempt
+    std::unique_ptr<Translator> translator;       // of this attempt; null: it speaks OpenAI's API
+    bool is_native = false;                       // client and provider speak the same API, not OpenAI's
     ReportedUsage usage;
     billing::TokenUsage billed;  // what settle() recorded
     std::size_t content_bytes = 0;

@@ -47,6 +47,7 @@ class Chat {
     static std::string with_credits(const Call& call, std::string_view answer);
 
     static Result<void> translate(Call& call);
+    static bool has_native_route(const Call& call);
     /// Everything behind admission.
     Async<void> follow(Call& call);
     // Steps 6 and 7: chat_forward.cpp
@@ -57,8 +58,10 @@ class Chat {
     Async<Attempt> answer_stream(Call& call, std::unique_ptr<http::ClientResponse> upstream,
                                  const catalog::Provider& provider, Upstream& state);
     Async<Attempt> answer_refusal(Call& call, http::ClientResponse& upstream, Upstream& state);
+    /// The translator and the provider's body of this attempt; empty: the client's bytes are edited in place.
+    Result<std::string> prepare(Call& call, const catalog::Route& route) const;
     Async<Result<std::unique_ptr<http::ClientResponse>>> send(Call& call, const catalog::Route& route,
-                                                              const http::Origin& origin, std::string path);
+                                                              const http::Origin& origin, std::string body);
     Async<void> break_stream(Call& call, Error error);
     Async<void> finish_stream(Call& call, std::string last_event);
     Async<void> read_rest(std::unique_ptr<http::ClientResponse> upstream);

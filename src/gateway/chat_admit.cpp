@@ -129,15 +129,18 @@ Async<Result<void>> Chat::admit(Call& call) {
         auto translated = translate(call);
         if (!translated) co_return fail(std::move(translated.error()));
     }
-    auto request = parse_request(call.body, call.endpoint);
-    if (!request) co_return fail(std::move(request.error()));
-    call.request = std::move(*request);
+    if (!call.untranslatable) {
+        auto request = parse_request(call.body, call.endpoint);
+        if (!request) co_return fail(std::move(request.error()));
+        call.request = std::move(*request);
+    }
 
     call.model = services_.catalog.current()->find(call.request.model);
     if (!call.model) {
         co_return fail(Code::not_found,
                        "the model '" + call.request.model + "' does not exist or is not available", "model");
     }
+    if (call.untranslatable && !has_native_route(call)) co_return fail(std::move(*call.untranslatable));
     const EndpointInfo endpoint = info(call.endpoint);
     if (!call.model->serves(endpoint.word))
         co_return fail(Code::invalid_request,
@@ -167,8 +170,28 @@ Async<Result<void>> Chat::admit(Call& call) {
     co_return admitted;
 }
 
+// Whether some provider of the model speaks the client's own API.
+bool Chat::has_native_route(const Call& call) {
+    return std::ranges::any_of(call.model->routes, [&call](const catalog::Route& route) {
+        return provider_of(route.provider->kind).wire() == call.client->wire();
+    });
+}
+
 Result<void> Chat::translate(Call& call) {
+    call.client_body = call.body;
     auto translated = call.client->request(call.body);
+    if (call.client->wire() != Wire::openai) {
+        auto native = call.client->native(call.body);
+        // Whatever the translation lacks, the model's own provider may know; it is only asked for what can be
+        // metered.
+        if (!native) return fail(std::move(translated ? native.error() : translated.error()));
+        call.native = std::move(*native);
+        if (!translated) {
+            call.untranslatable = std::move(translated.error());
+            call.request = call.native;
+            return {};
+        }
+    }
     if (!translated) return fail(std::move(translated.error()));
     call.translated = std::move(*translated);
     call.translated.reserve(call.translated.size() + 64);  // the parser reads a little beyond the end

@@ -38,16 +38,34 @@ const char* failure_word(const Error& error) {
     return error.detail.starts_with("connect") ? "connect" : "broken";
 }
 
-bool is_event_stream(const http::ClientResponse& upstream) {
+bool is_stream(const Call& call, const http::ClientResponse& upstream) {
     auto type = upstream.header("content-type");
-    return type && to_lower(type->substr(0, 17)) == "text/event-stream";
+    if (!type) return false;
+    std::string word = to_lower(type->substr(0, type->find(';')));
+    if (call.kind->streams_lines()) return word == "application/x-ndjson" || word == "application/json";
+    return word == "text/event-stream";
 }
 
-std::string request_headers(const catalog::Provider& provider, bool stream) {
+std::string request_headers(const Call& call, const catalog::Provider& provider) {
+    bool by_lines = call.kind->streams_lines();
     std::string headers = "content-type: application/json\r\nuser-agent: nebula/" NEBULA_VERSION "\r\n";
-    headers += stream ? "accept: text/event-stream\r\n" : "accept: application/json\r\n";
-    if (!provider.api_key.empty()) headers += "authorization: Bearer " + provider.api_key.reveal() + "\r\n";
+    headers += !call.request.stream ? "accept: application/json\r\n"
+               : by_lines           ? "accept: application/x-ndjson\r\n"
+                                    : "accept: text/event-stream\r\n";
+    call.kind->add_headers(provider, provider.api_key, headers);
+    if (call.is_native && call.kind->wire() == Wire::anthropic) {
+        if (auto beta = call.exchange.head().header("anthropic-beta"))
+            headers.append("anthropic-beta: ").append(*beta).append("\r\n");
+    }
     return headers;
+}
+
+Edits edits_of(const Call& call, const catalog::Route& route) {
+    Edits edits;
+    edits.upstream_model = route.upstream_model;
+    edits.ask_for_usage = call.request.stream && call.key != nullptr && !call.is_native;
+    edits.output_cap = call.output_cap;
+    return edits;
 }
 
 std::string error_event(Call& call, const Error& error) {
@@ -99,8 +117,7 @@ Async<Chat::Attempt> Chat::attempt(Call& call, const catalog::Route& route) {
 
     runtime::RunnerLease lease;
     http::Origin origin = provider.origin;
-    std::string path = provider.path + info(call.endpoint).path;
-    if (provider.is_runtime) {
+    if (provider.is_runtime()) {
         if (services_.runtime == nullptr) co_return Attempt::try_next;
         auto acquired = co_await services_.runtime->acquire(route.upstream_model, call.deadline);
         if (!acquired) {
@@ -109,10 +126,14 @@ Async<Chat::Attempt> Chat::attempt(Call& call, const catalog::Route& route) {
         }
         lease = std::move(*acquired);
         origin = lease.origin();
-        path = std::string("/v1") + info(call.endpoint).path;
     }
 
-    auto response = co_await send(call, route, origin, std::move(path));
+    auto body = prepare(call, route);
+    if (!body) {  // this provider cannot be told what the client wants; another one may
+        call.error = std::move(body.error());
+        co_return Attempt::try_next;
+    }
+    auto response = co_await send(call, route, origin, std::move(*body));
     if (!response) {
         call.error = std::move(response.error());
         if (call.error.code != Code::cancelled)
@@ -149,19 +170,35 @@ Async<Chat::Attempt> Chat::attempt(Call& call, const catalog::Route& route) {
     co_return Attempt::try_next;
 }
 
+Result<std::string> Chat::prepare(Call& call, const catalog::Route& route) const {
+    call.kind = &provider_of(route.provider->kind);
+    call.is_native = call.client && call.kind->wire() != Wire::openai && call.client->wire() == call.kind->wire();
+    call.translator = call.kind->translate(call.endpoint, call.exchange.id().text(), services_.clock.now());
+    if (!call.kind->serves(call.endpoint))
+        return fail(Code::invalid_request,
+                    "the provider of this model does not serve " + std::string(info(call.endpoint).word), "model");
+    if (!call.is_native && call.untranslatable) return fail(*call.untranslatable);
+    Edits edits = edits_of(call, route);
+    if (call.is_native) return call.client->native_body(call.client_body, call.native, edits);
+    if (!call.translator) return std::string();
+    // Some APIs demand a cap.
+    if (!edits.output_cap && !call.request.asked_output() && info(call.endpoint).has_output)
+        edits.output_cap = call.model->max_output_tokens;
+    return call.translator->request(edit_chat_request(call.body, call.request, edits).joined());
+}
+
 Async<Result<std::unique_ptr<http::ClientResponse>>> Chat::send(Call& call, const catalog::Route& route,
-                                                                const http::Origin& origin,
-                                                                std::string path) {
-    Edits edits;
-    edits.upstream_model = route.upstream_model;
-    edits.ask_for_usage = call.request.stream && call.key != nullptr;
-    edits.output_cap = call.output_cap;
-    EditedBody edited = edit_chat_request(call.body, call.request, edits);
+                                                                const http::Origin& origin, std::string body) {
+    EditedBody edited;
+    if (body.empty())
+        edited = edit_chat_request(call.body, call.request, edits_of(call, route));
+    else
+        edited.pieces.push_back(body);
 
     http::ClientRequest request;
     request.method = http::Method::post;
-    request.path = std::move(path);
-    request.headers = request_headers(*route.provider, call.request.stream);
+    request.path = call.kind->target(*route.provider, route.upstream_model, call.endpoint, call.request.stream);
+    request.headers = request_headers(call, *route.provider);
     request.body_pieces = edited.pieces;
     request.timeouts = route.provider->timeouts;
     auto left =
@@ -179,15 +216,23 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
             state.failed(provider, services_.clock.ticks(), failure_word(call.error));
         co_return Attempt::try_next;
     }
-    Completion answer = read_answer(*body, call.bounds, call.endpoint);
+    std::string openai;  // what the answer is in OpenAI's words, when it came in others
+    bool is_told = true;
+    if (call.translator) {
+        auto translated = call.translator->answer(*body);
+        is_told = translated.has_value();
+        if (is_told) openai = std::move(*translated);
+    }
+    std::string_view whole = call.translator ? std::string_view(openai) : std::string_view(*body);
+    Completion answer = is_told ? read_answer(whole, call.bounds, call.endpoint) : Completion{};
     if (answer.kind != Completion::Kind::chunk) {
         call.error = upstream_error("the provider sent an invalid answer", "answer of another shape");
         state.failed(provider, services_.clock.ticks(), "malformed");
         co_return Attempt::try_next;
     }
     std::string told;
-    if (call.client) {
-        auto translated = call.client->answer(*body);
+    if (call.client && !call.is_native) {
+        auto translated = call.client->answer(whole);
         if (!translated) {
             call.error = std::move(translated.error());
             state.failed(provider, services_.clock.ticks(), "malformed");
@@ -208,9 +253,9 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
     }
     (call.is_client_gone ? call.metrics->client_left : call.metrics->completed).add();
     std::string_view type = upstream.header("content-type").value_or("application/json");
-    if (call.client) type = "application/json";
-    if (call.edge == Edge::credits) told = with_credits(call, *body);
-    co_await call.exchange.respond(200, type, told.empty() ? std::string_view(*body) : told);
+    if ((call.client || call.translator) && !call.is_native) type = "application/json";
+    if (call.edge == Edge::credits) told = with_credits(call, whole);
+    co_await call.exchange.respond(200, type, !told.empty() ? told : call.is_native ? *body : whole);
     co_return Attempt::answered;
 }
 
@@ -220,16 +265,16 @@ Async<Chat::Attempt> Chat::answer_refusal(Call& call, http::ClientResponse& upst
     state.answered();
     std::string type(upstream.header("content-type").value_or("application/json"));
     auto body = co_await upstream.read_all(refusal_bytes_max);
-    Completion refusal = body ? read_chunk(*body, call.bounds) : Completion{};
+    std::string words = body ? call.kind->error_message(*body) : std::string();
     correct_rate(call, 0);
     call.metrics->refused.add();
-    if (refusal.kind == Completion::Kind::error && !call.client) {
+    bool speaks_alike = call.is_native || (!call.client && !call.translator);
+    if (!words.empty() && speaks_alike) {
         co_await call.exchange.respond(status, type, *body);
         co_return Attempt::answered;
     }
     Error error{.code = status == 413 ? Code::payload_too_large : Code::invalid_request,
-                .message = refusal.error_message.empty() ? "the provider of this model refused the request"
-                                                         : std::move(refusal.error_message),
+                .message = words.empty() ? "the provider of this model refused the request" : std::move(words),
                 .upstream_status = status};
     co_await call.exchange.respond_error(std::move(error));
     co_return Attempt::answered;
@@ -244,7 +289,7 @@ Async<Chat::Attempt> Chat::answer_stream(Call& call, std::unique_ptr<http::Clien
     call.content_events = 0;
     call.first_token_us = 0;
     if (call.client) call.client->restart();
-    if (is_event_stream(*upstream)) {
+    if (is_stream(call, *upstream)) {
         std::string type(*upstream->header("content-type"));
         end = co_await relay_stream(call, *upstream, std::move(type), services_.clock);
     } else {
@@ -296,7 +341,8 @@ Async<void> Chat::finish_stream(Call& call, std::string last_event) {
         co_return;
     }
     call.metrics->completed.add();
-    if (call.client) last_event = call.client->end(call.billed);
+    bool is_told = call.client && !call.is_native;
+    if (is_told) last_event = call.client->end(call.billed);
     if (!call.exchange.has_begun())
         call.exchange.begin_stream(200, call.client ? call.client->stream_type() : "text/event-stream");
     co_await call.exchange.end(last_event);

@@ -416,6 +416,12 @@ Result<ChatRequest> parse_request(std::string_view body, Endpoint endpoint) {
 
 Result<ChatRequest> parse_chat_request(std::string_view body) { return parse_request(body, Endpoint::chat); }
 
+std::string EditedBody::joined() const {
+    std::string whole;
+    for (std::string_view piece : pieces) whole += piece;
+    return whole;
+}
+
 EditedBody edit_chat_request(std::string_view body, const ChatRequest& request, const Edits& wanted) {
     std::vector<Edit> edits;
     if (!wanted.upstream_model.empty() && wanted.upstream_model != request.model)

@@ -59,6 +59,7 @@ struct Edits {
 struct EditedBody {
     std::vector<std::string> texts;
     std::vector<std::string_view> pieces;
+    std::string joined() const;
 };
 EditedBody edit_chat_request(std::string_view body, const ChatRequest& request, const Edits& edits);
 

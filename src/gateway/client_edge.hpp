@@ -9,7 +9,9 @@
 
 #include "base/ids.hpp"
 #include "base/result.hpp"
+#include "gateway/chat_request.hpp"
 #include "gateway/completion.hpp"
+#include "gateway/provider.hpp"
 
 namespace nebula::gateway {
 
@@ -20,6 +22,17 @@ class ClientEdge {
     /// The OpenAI chat request that means the same. Members that cannot be expressed are refused by name or
     /// left out, as the table in README.md says.
     virtual Result<std::string> request(std::string_view body) = 0;
+
+    /// The API whose bytes the client speaks: providers of the same one get and send them as they are.
+    virtual Wire wire() const { return Wire::openai; }
+    /// For a wire of its own: what must be known of the client's body to pass it through. Spans are of it.
+    virtual Result<ChatRequest> native(std::string_view body) {
+        return parse_request(body, Endpoint::chat);
+    }
+    /// The client's body for a provider of the same wire.
+    virtual std::string native_body(std::string_view body, const ChatRequest& native, const Edits& edits) {
+        return edit_chat_request(body, native, edits).joined();
+    }
     /// The client's form of a whole answer (checked before: an object with choices).
     virtual Result<std::string> answer(std::string_view openai_answer) = 0;
 

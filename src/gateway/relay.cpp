@@ -11,18 +11,36 @@ Error broken(const char* message, const char* detail) {
     return {.code = Code::upstream_failed, .message = message, .detail = detail};
 }
 
+// Server-sent events or lines, whichever the provider streams.
+class Framer {
+   public:
+    explicit Framer(bool by_lines) : by_lines_(by_lines) {}
+    bool push(std::string_view piece) { return by_lines_ ? lines_.push(piece) : events_.push(piece); }
+    std::string_view next() { return by_lines_ ? lines_.next() : events_.next(); }
+    bool pending() const { return by_lines_ ? lines_.pending() : events_.pending(); }
+
+   private:
+    bool by_lines_;
+    http::SseSplitter events_{event_bytes_max};
+    http::LineSplitter lines_{event_bytes_max};
+};
+
 // One stream from one provider to one client.
 class Relay {
    public:
     Relay(Call& call, http::ClientResponse& upstream, std::string content_type, const Clock& clock)
-        : call_(call), upstream_(upstream), content_type_(std::move(content_type)), clock_(clock) {}
+        : call_(call),
+          upstream_(upstream),
+          content_type_(std::move(content_type)),
+          clock_(clock),
+          framer_(call.kind->streams_lines()) {}
 
     Async<StreamEnd> run() {
         while (true) {
             auto piece = co_await upstream_.read();
             if (!piece) co_return failure(std::move(piece.error()));
             if (piece->empty()) co_return clean_end();
-            if (!splitter_.push(*piece)) {
+            if (!framer_.push(*piece)) {
                 co_return failure(
                     broken("the provider sent an event that is too large", "event above the limit"));
             }
@@ -42,37 +60,18 @@ class Relay {
 
     // The body ended as HTTP says it should, but without [DONE].
     StreamEnd clean_end() {
-        bool whole = finished_ && !splitter_.pending() && !upstream_.ends_with_connection();
+        bool whole = finished_ && !framer_.pending() && !upstream_.ends_with_connection();
         if (!whole) return failure(broken("the provider's stream ended early", "end without [DONE]"));
-        return {.kind = StreamEnd::Kind::done, .last_event = "data: [DONE]\n\n"};
+        // A client of the provider's own API has had the last event by now.
+        return {.kind = StreamEnd::Kind::done, .last_event = call_.is_native ? "" : "data: [DONE]\n\n"};
     }
 
     // Looks at every complete event of the piece; what may be passed on is queued for flush().
     std::optional<StreamEnd> read_events() {
-        for (auto event = splitter_.next(); !event.empty(); event = splitter_.next()) {
-            std::string_view data = http::sse_data(event, scratch_);
-            Completion chunk = read_chunk(data, call_.bounds);
-            switch (chunk.kind) {
-                case Completion::Kind::malformed:
-                    return failure(broken("the provider sent an invalid event", "event is not a chunk"));
-                case Completion::Kind::error:
-                    return failure(broken("the provider reported an error", "error event"));
-                case Completion::Kind::done:
-                    if (!started_ && !finished_)
-                        return failure(broken("the provider sent an empty stream", "[DONE] without content"));
-                    return StreamEnd{.kind = StreamEnd::Kind::done, .last_event = std::string(event)};
-                case Completion::Kind::comment:
-                    if (!call_.client) queue(event);
-                    break;
-                case Completion::Kind::chunk:
-                    take(chunk);
-                    if (!call_.client) {
-                        if (!is_ours(chunk)) queue(event);
-                    } else if (!call_.client->chunk(data, unsent_)) {
-                        return failure(broken("the provider sent an invalid event", "chunk cannot be told"));
-                    }
-                    break;
-            }
+        for (auto event = framer_.next(); !event.empty(); event = framer_.next()) {
+            std::string_view data = call_.kind->streams_lines() ? event : http::sse_data(event, scratch_);
+            auto end = call_.translator ? read_foreign(event, data) : read_openai(event, data);
+            if (end) return end;
             if (unsent_.size() > unsent_bytes_max)
                 return failure(
                     broken("the provider's stream has no content", "too much before the first content"));
@@ -80,10 +79,64 @@ class Relay {
         return std::nullopt;
     }
 
+    // An event of another API: each chunk that it becomes is metered; what the client gets is the event itself
+    // when it speaks that API, else the chunks.
+    std::optional<StreamEnd> read_foreign(std::string_view event, std::string_view data) {
+        lines_.clear();
+        if (!data.empty() && !call_.translator->event(data, lines_))
+            return failure(broken("the provider sent an invalid event", "event of another shape"));
+        for (std::size_t at = 0; at < lines_.size();) {
+            std::size_t line_end = lines_.find('\n', at);
+            auto end = read_openai(event, std::string_view(lines_).substr(at, line_end - at));
+            if (end) return end;
+            at = line_end + 1;
+        }
+        if (call_.is_native) queue(event);
+        return std::nullopt;
+    }
+
+    std::optional<StreamEnd> read_openai(std::string_view event, std::string_view data) {
+        Completion chunk = read_chunk(data, call_.bounds);
+        switch (chunk.kind) {
+            case Completion::Kind::malformed:
+                return failure(broken("the provider sent an invalid event", "event is not a chunk"));
+            case Completion::Kind::error:
+                return failure(broken("the provider reported an error", "error event"));
+            case Completion::Kind::done:
+                if (!started_ && !finished_)
+                    return failure(broken("the provider sent an empty stream", "[DONE] without content"));
+                return StreamEnd{.kind = StreamEnd::Kind::done, .last_event = last_event(event)};
+            case Completion::Kind::comment:
+                if (!call_.client) queue(event);
+                break;
+            case Completion::Kind::chunk:
+                take(chunk);
+                if (call_.is_native) break;
+                if (call_.client) {
+                    if (!call_.client->chunk(data, unsent_))
+                        return failure(broken("the provider sent an invalid event", "chunk cannot be told"));
+                } else if (is_ours(chunk)) {
+                    break;
+                } else if (call_.translator) {
+                    unsent_.append("data: ").append(data).append("\n\n");
+                } else {
+                    queue(event);
+                }
+                break;
+        }
+        return std::nullopt;
+    }
+
+    std::string last_event(std::string_view event) const {
+        bool is_foreign = call_.translator && !call_.is_native;
+        return is_foreign ? "data: [DONE]\n\n" : std::string(event);
+    }
+
     // The usage chunk was asked for by us, not by the client. Some providers send it empty.
     bool is_ours(const Completion& chunk) const {
         bool has_usage = chunk.usage.state != ReportedUsage::State::absent || finished_;
-        return call_.key != nullptr && !call_.request.include_usage && !chunk.has_choices && has_usage;
+        bool may_be_ours = call_.key != nullptr || call_.translator;
+        return may_be_ours && !call_.request.include_usage && !chunk.has_choices && has_usage;
     }
 
     void take(const Completion& chunk) {
@@ -126,7 +179,7 @@ class Relay {
         bool ok = true;
         if (!out.empty() && !call_.is_client_gone) {
             if (!call_.exchange.has_begun())
-                call_.exchange.begin_stream(200, call_.client ? call_.client->stream_type() : content_type_);
+                call_.exchange.begin_stream(200, stream_type());
             auto written = co_await call_.exchange.write(out);
             if (!written) call_.is_client_gone = true;
         }
@@ -136,14 +189,21 @@ class Relay {
         co_return ok;
     }
 
+    std::string_view stream_type() const {
+        if (call_.is_native) return content_type_;
+        if (call_.client) return call_.client->stream_type();
+        return call_.translator ? std::string_view("text/event-stream; charset=utf-8") : content_type_;
+    }
+
     bool wants_rest() const { return call_.disconnect() == catalog::Disconnect::drain; }
 
     Call& call_;
     http::ClientResponse& upstream_;
     std::string content_type_;
     const Clock& clock_;
-    http::SseSplitter splitter_{event_bytes_max};
+    Framer framer_;
     std::string scratch_;
+    std::string lines_;      // what an event of another API becomes
     std::string unsent_;     // events that wait, copied
     std::string_view run_;   // neighbouring events of the current piece
     bool started_ = false;   // content or a finish reason was seen

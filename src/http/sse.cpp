@@ -115,6 +115,36 @@ std::string_view SseSplitter::next() {
     return event;
 }
 
+bool LineSplitter::push(std::string_view piece) {
+    piece_ = piece;
+    at_ = 0;
+    if (piece.find('\n') != std::string_view::npos) return rest_.size() <= line_bytes_max_;
+    rest_ += piece;
+    piece_ = {};
+    return rest_.size() <= line_bytes_max_;
+}
+
+std::string_view LineSplitter::next() {
+    while (true) {
+        std::size_t end = piece_.find('\n', at_);
+        if (end == std::string_view::npos) {
+            rest_ += piece_.substr(at_);
+            piece_ = {};
+            at_ = 0;
+            return {};
+        }
+        std::string_view line = piece_.substr(at_, end + 1 - at_);
+        at_ = end + 1;
+        if (!rest_.empty()) {
+            joined_ = rest_;
+            joined_ += line;
+            rest_.clear();
+            line = joined_;
+        }
+        if (line != "\n" && line != "\r\n") return line;
+    }
+}
+
 std::string_view sse_data(std::string_view event, std::string& scratch) {
     std::optional<std::string_view> first;
     bool several = false;

@@ -44,6 +44,24 @@ class SseSplitter {
     std::size_t at_ = 0;
 };
 
+/// The same for lines: next() is a line with its line feed. Empty lines are skipped.
+class LineSplitter {
+   public:
+    explicit LineSplitter(std::size_t line_bytes_max = 1024 * 1024) : line_bytes_max_(line_bytes_max) {}
+
+    /// False when the pending line exceeds the limit.
+    bool push(std::string_view piece);
+    /// The next complete line, or an empty view. Valid until the next push().
+    std::string_view next();
+    bool pending() const { return !rest_.empty() || at_ < piece_.size(); }
+
+   private:
+    std::size_t line_bytes_max_;
+    std::string rest_, joined_;
+    std::string_view piece_;
+    std::size_t at_ = 0;
+};
+
 /// The data of one raw event: the joined values of its data: lines (LF between several), or an empty view
 /// when it has none (comments). A single line is a view into `event`; several are joined in `scratch`.
 std::string_view sse_data(std::string_view event, std::string& scratch);

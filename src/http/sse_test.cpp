@@ -122,4 +122,27 @@ TEST(SseData, JoinsDataLinesAndIgnoresTheRest) {
 }
 
 }  // namespace
+// Ollama and others stream a JSON object a line; pieces of the network end anywhere.
+TEST(LineSplitter, PutsLinesTogetherFromPiecesOfAnySize) {
+    std::string text = "{\"a\":1}\n\r\n{\"b\":2}\r\n{\"c\":3}\n{\"d\"";
+    for (std::size_t size = 1; size <= text.size(); ++size) {
+        LineSplitter splitter;
+        std::vector<std::string> lines;
+        for (std::size_t at = 0; at < text.size(); at += size) {
+            std::string piece = text.substr(at, size);
+            ASSERT_TRUE(splitter.push(piece));
+            for (auto line = splitter.next(); !line.empty(); line = splitter.next()) lines.emplace_back(line);
+        }
+        EXPECT_EQ(lines, (std::vector<std::string>{"{\"a\":1}\n", "{\"b\":2}\r\n", "{\"c\":3}\n"})) << size;
+        EXPECT_TRUE(splitter.pending());
+    }
+}
+
+TEST(LineSplitter, RefusesALineThatNeverEnds) {
+    LineSplitter splitter(10);
+    EXPECT_TRUE(splitter.push("12345"));
+    EXPECT_TRUE(splitter.next().empty());
+    EXPECT_FALSE(splitter.push("678901"));
+}
+
 }  // namespace nebula::http
