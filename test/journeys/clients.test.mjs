@@ -8,7 +8,7 @@ import OpenAI from 'openai';
 import { OpenRouter } from '@openrouter/sdk';
 import { Ollama } from 'ollama';
 import { model } from '../support/nebula.mjs';
-import { charge_of, price_of, read_stream, stage } from '../support/stage.mjs';
+import { charge_of, collect, price_of, read_stream, stage } from '../support/stage.mjs';
 
 const chat = 'demo/chat:1';
 const vectors = 'demo/vectors:1';
@@ -29,31 +29,8 @@ before(async () => {
 });
 after(() => s?.close());
 
-/** Runs `act` with these scripts for its requests, in order; the charge must be that of the provider's journal. */
-async function exactly(scripts, act) {
-  const from = s.fake.records.length;
-  s.fake.queue.push(...[scripts].flat());
-  const { charge, result } = await charge_of(s.server, s.account, act);
-  assert.equal(s.fake.queue.length, 0, 'every script was asked for');
-  const records = s.fake.records.slice(from);
-  const wanted = records.map((r) => price_of(r.usage.prompt_tokens ?? r.usage.total_tokens, r.usage.completion_tokens ?? 0));
-  assert.equal(charge, wanted.reduce((a, b) => a + b, 0n));
-  assert.ok(charge > 0n);
-  return { result, records };
-}
-
-/** A stream that breaks after three words is charged for what was delivered and not for more. */
-async function breaks(act, kind = 'cut_mid_body') {
-  s.fake.queue.push({ kind, frames: 10, after: 3 });
-  const { charge } = await charge_of(s.server, s.account, act);
-  assert.ok(charge > 0n && charge < price_of(100, 20), `${charge}`);
-}
-
-const collect = async (stream) => {
-  const all = [];
-  for await (const one of stream) all.push(one);
-  return all;
-};
+const exactly = (scripts, act) => s.exactly(scripts, act);
+const breaks = (act, kind) => s.breaks(act, kind);
 
 describe('openai', () => {
   const say = (content, extra = {}) => ({ model: chat, messages: [{ role: 'user', content }], ...extra });

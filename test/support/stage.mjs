@@ -20,6 +20,8 @@ export async function stage({ fake: fake_options, credit = '10', ...options } = 
       server,
       account,
       client: server.client(account.key),
+      exactly: (scripts, act) => exactly({ fake, server, account }, scripts, act),
+      breaks: (act, kind) => breaks({ fake, server, account }, act, kind),
       async close() {
         await server.remove();
         await fake.stop();
@@ -42,6 +44,36 @@ export async function charge_of(server, account, act) {
 
 export const price_of = (prompt_tokens, completion_tokens, at = prices) =>
   cost({ prompt_tokens, completion_tokens }, at);
+
+/** Runs `act` with these scripts for its requests, in order; the charge must be that of the provider's journal. */
+async function exactly({ fake, server, account }, scripts, act) {
+  const from = fake.records.length;
+  fake.queue.push(...[scripts].flat());
+  const { charge, result } = await charge_of(server, account, act);
+  assert.equal(fake.queue.length, 0, 'every script was asked for');
+  const records = fake.records.slice(from);
+  const wanted = records.map((r) => price_of(r.usage.prompt_tokens ?? r.usage.total_tokens, r.usage.completion_tokens ?? 0));
+  assert.equal(
+    charge,
+    wanted.reduce((a, b) => a + b, 0n),
+  );
+  assert.ok(charge > 0n);
+  return { result, records };
+}
+
+/** A stream that breaks after three words is charged for what was delivered and not for more. */
+async function breaks({ fake, server, account }, act, kind = 'cut_mid_body') {
+  fake.queue.push({ kind, frames: 10, after: 3 });
+  const { charge } = await charge_of(server, account, act);
+  assert.ok(charge > 0n && charge < price_of(100, 20), `${charge}`);
+}
+
+/** Everything that an asynchronous iterable tells. */
+export const collect = async (stream) => {
+  const all = [];
+  for await (const one of stream) all.push(one);
+  return all;
+};
 
 /** Reads a stream of the openai client to its end. */
 export async function read_stream(stream) {
