@@ -70,7 +70,7 @@ struct Provider {
     bool is_runtime() const { return kind == ProviderKind::runtime; }
     std::string api_version;  // azure: of the query; anthropic: of the header
     http::Origin origin;      // none for kind runtime
-    std::string path;     // base path, "/v1"
+    std::string path;         // base path, "/v1"
     Secret api_key;
     http::Timeouts timeouts;
     std::int64_t concurrency_max = 0;

@@ -7,12 +7,14 @@ using settings::Apply;
 void ProviderSettings::describe(settings::Visitor& v) {
     constexpr auto live = Apply::live;
     v.field({.name = "name", .help = "Name that routes refer to.", .apply = live, .required = true}, name);
-    v.field({.name = "kind",
-             .help = "openai: any server that speaks OpenAI's API; azure: the same with Azure's paths and header; "
-                     "runtime: model files on this machine.",
-             .apply = live,
-             .one_of = {"openai", "azure", "runtime"}},
-            kind);
+    v.field(
+        {.name = "kind",
+         .help =
+             "openai: any server that speaks OpenAI's API; azure: the same with Azure's paths and header; "
+             "runtime: model files on this machine.",
+         .apply = live,
+         .one_of = {"openai", "azure", "runtime"}},
+        kind);
     v.field({.name = "base_url",
              .help = "Where its API starts, as http://127.0.0.1:8000/v1 or unix:/run/model.sock:/v1.",
              .apply = live},

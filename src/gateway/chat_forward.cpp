@@ -172,11 +172,13 @@ Async<Chat::Attempt> Chat::attempt(Call& call, const catalog::Route& route) {
 
 Result<std::string> Chat::prepare(Call& call, const catalog::Route& route) const {
     call.kind = &provider_of(route.provider->kind);
-    call.is_native = call.client && call.kind->wire() != Wire::openai && call.client->wire() == call.kind->wire();
+    call.is_native =
+        call.client && call.kind->wire() != Wire::openai && call.client->wire() == call.kind->wire();
     call.translator = call.kind->translate(call.endpoint, call.exchange.id().text(), services_.clock.now());
     if (!call.kind->serves(call.endpoint))
         return fail(Code::invalid_request,
-                    "the provider of this model does not serve " + std::string(info(call.endpoint).word), "model");
+                    "the provider of this model does not serve " + std::string(info(call.endpoint).word),
+                    "model");
     if (!call.is_native && call.untranslatable) return fail(*call.untranslatable);
     Edits edits = edits_of(call, route);
     if (call.is_native) return call.client->native_body(call.client_body, call.native, edits);
@@ -188,7 +190,8 @@ Result<std::string> Chat::prepare(Call& call, const catalog::Route& route) const
 }
 
 Async<Result<std::unique_ptr<http::ClientResponse>>> Chat::send(Call& call, const catalog::Route& route,
-                                                                const http::Origin& origin, std::string body) {
+                                                                const http::Origin& origin,
+                                                                std::string body) {
     EditedBody edited;
     if (body.empty())
         edited = edit_chat_request(call.body, call.request, edits_of(call, route));
@@ -197,7 +200,8 @@ Async<Result<std::unique_ptr<http::ClientResponse>>> Chat::send(Call& call, cons
 
     http::ClientRequest request;
     request.method = http::Method::post;
-    request.path = call.kind->target(*route.provider, route.upstream_model, call.endpoint, call.request.stream);
+    request.path =
+        call.kind->target(*route.provider, route.upstream_model, call.endpoint, call.request.stream);
     request.headers = request_headers(call, *route.provider);
     request.body_pieces = edited.pieces;
     request.timeouts = route.provider->timeouts;
@@ -273,9 +277,10 @@ Async<Chat::Attempt> Chat::answer_refusal(Call& call, http::ClientResponse& upst
         co_await call.exchange.respond(status, type, *body);
         co_return Attempt::answered;
     }
-    Error error{.code = status == 413 ? Code::payload_too_large : Code::invalid_request,
-                .message = words.empty() ? "the provider of this model refused the request" : std::move(words),
-                .upstream_status = status};
+    Error error{
+        .code = status == 413 ? Code::payload_too_large : Code::invalid_request,
+        .message = words.empty() ? "the provider of this model refused the request" : std::move(words),
+        .upstream_status = status};
     co_await call.exchange.respond_error(std::move(error));
     co_return Attempt::answered;
 }

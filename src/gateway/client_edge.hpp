@@ -26,9 +26,7 @@ class ClientEdge {
     /// The API whose bytes the client speaks: providers of the same one get and send them as they are.
     virtual Wire wire() const { return Wire::openai; }
     /// For a wire of its own: what must be known of the client's body to pass it through. Spans are of it.
-    virtual Result<ChatRequest> native(std::string_view body) {
-        return parse_request(body, Endpoint::chat);
-    }
+    virtual Result<ChatRequest> native(std::string_view body) { return parse_request(body, Endpoint::chat); }
     /// The client's body for a provider of the same wire.
     virtual std::string native_body(std::string_view body, const ChatRequest& native, const Edits& edits) {
         return edit_chat_request(body, native, edits).joined();

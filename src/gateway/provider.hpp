@@ -25,18 +25,19 @@ class Translator {
    public:
     virtual ~Translator() = default;
 
-    /// The provider's body for `openai_request`: OpenAI's for the endpoint, after the gateway's edits (`model` is
-    /// the provider's name of it, caps are lowered). Members that cannot be expressed are left out as the table
-    /// in README.md says, or refused: invalid_request naming the member.
+    /// The provider's body for `openai_request`: OpenAI's for the endpoint, after the gateway's edits
+    /// (`model` is the provider's name of it, caps are lowered). Members that cannot be expressed are left
+    /// out as the table in README.md says, or refused: invalid_request naming the member.
     virtual Result<std::string> request(std::string_view openai_request) = 0;
 
-    /// OpenAI's answer that means the same as the provider's whole answer. upstream_failed when it is malformed.
+    /// OpenAI's answer that means the same as the provider's whole answer. upstream_failed when it is
+    /// malformed.
     virtual Result<std::string> answer(std::string_view body) = 0;
 
-    /// One event of the provider's stream: the data of a server-sent event, or one line. Appends what OpenAI's
-    /// stream would carry, each ended by a line feed: chunks, {"error":{"message"…}} when the provider reports
-    /// an error, [DONE] when the stream is whole. Usage comes as OpenAI's usage chunk before [DONE]. An event
-    /// that says nothing appends nothing. False: malformed.
+    /// One event of the provider's stream: the data of a server-sent event, or one line. Appends what
+    /// OpenAI's stream would carry, each ended by a line feed: chunks, {"error":{"message"…}} when the
+    /// provider reports an error, [DONE] when the stream is whole. Usage comes as OpenAI's usage chunk before
+    /// [DONE]. An event that says nothing appends nothing. False: malformed.
     virtual bool event(std::string_view data, std::string& lines) = 0;
 };
 
@@ -57,7 +58,8 @@ class Provider {
     virtual bool streams_lines() const { return false; }
     /// Null: the provider speaks OpenAI's API and bytes pass through. `created` stamps what the provider does
     /// not; `id` is used where the provider gives none.
-    virtual std::unique_ptr<Translator> translate(Endpoint endpoint, std::string_view id, Time created) const {
+    virtual std::unique_ptr<Translator> translate(Endpoint endpoint, std::string_view id,
+                                                  Time created) const {
         (void)endpoint, (void)id, (void)created;
         return nullptr;
     }

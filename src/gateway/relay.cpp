@@ -79,8 +79,8 @@ class Relay {
         return std::nullopt;
     }
 
-    // An event of another API: each chunk that it becomes is metered; what the client gets is the event itself
-    // when it speaks that API, else the chunks.
+    // An event of another API: each chunk that it becomes is metered; what the client gets is the event
+    // itself when it speaks that API, else the chunks.
     std::optional<StreamEnd> read_foreign(std::string_view event, std::string_view data) {
         lines_.clear();
         if (!data.empty() && !call_.translator->event(data, lines_))
@@ -178,8 +178,7 @@ class Relay {
         }
         bool ok = true;
         if (!out.empty() && !call_.is_client_gone) {
-            if (!call_.exchange.has_begun())
-                call_.exchange.begin_stream(200, stream_type());
+            if (!call_.exchange.has_begun()) call_.exchange.begin_stream(200, stream_type());
             auto written = co_await call_.exchange.write(out);
             if (!written) call_.is_client_gone = true;
         }

@@ -27,7 +27,8 @@ class Azure final : public OpenAi {
    public:
     std::string target(const catalog::Provider& provider, std::string_view upstream_model, Endpoint endpoint,
                        bool) const override {
-        std::string_view version = provider.api_version.empty() ? azure_version_default : provider.api_version;
+        std::string_view version =
+            provider.api_version.empty() ? azure_version_default : provider.api_version;
         return provider.path + "/openai/deployments/" + std::string(upstream_model) + info(endpoint).path +
                "?api-version=" + std::string(version);
     }
