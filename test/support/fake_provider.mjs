@@ -1,6 +1,6 @@
-// A scriptable OpenAI-compatible upstream over raw sockets, so that it can misbehave in every way that a
-// real one does. It keeps a journal: one entry per response, with what it reported and whether it was sent
-// whole. Run it alone with `node fake_provider.mjs --port 0 --journal FILE`.
+// A scriptable upstream over raw sockets, so that it can misbehave in every way that a real one does. The path
+// of a request chooses the API that it speaks (fake_wires.mjs). It keeps a journal: one entry per response, with
+// what it reported and whether it was sent whole. Run it alone with `node fake_provider.mjs --port 0 --journal FILE`.
 //
 // What a request gets is decided by, in this order: the first entry of `provider.queue`; the first rule of
 // `provider.rules` that returns a script; the last message when its text begins with `fake:`
@@ -14,6 +14,7 @@ import { createHash } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import { once } from 'node:events';
 import { scripts } from './fake_scripts.mjs';
+import { wire_of } from './fake_wires.mjs';
 
 const value_of = (text) => {
   if (text === 'true' || text === 'false') return text === 'true';
@@ -106,8 +107,8 @@ class RequestReader {
 
 /** One request and the answer being written to it. Scripts see only this. */
 class Exchange {
-  constructor(provider, socket, request, record, options) {
-    Object.assign(this, { provider, socket, request, record, options });
+  constructor(provider, socket, request, record, options, wire) {
+    Object.assign(this, { provider, socket, request, record, options, wire });
     this.framing = 'close';
     this.hash = createHash('sha256');
     this.trimmed = createHash('sha256');
@@ -271,15 +272,13 @@ export class FakeProvider {
     return this.records.at(-1);
   }
 
-  #script_for(request, body) {
+  #script_for(request, body, { model, text }) {
     if (this.queue.length > 0) return { ...this.queue.shift() };
     for (const rule of this.rules) {
       const script = rule({ request, body });
       if (script) return { ...script };
     }
-    const content = body?.messages?.at?.(-1)?.content ?? body?.prompt ?? body?.input;
-    if (typeof content === 'string' && content.startsWith('fake:')) return parse_script(content.slice(5));
-    const model = body?.model;
+    if (typeof text === 'string' && text.startsWith('fake:')) return parse_script(text.slice(5));
     if (typeof model === 'string' && model.startsWith('fake/')) return parse_script(model.slice(5));
     return { kind: 'ok' };
   }
@@ -325,6 +324,8 @@ export class FakeProvider {
       /* kept as null: the test looks at the bytes */
     }
     this.serial += 1;
+    const wire = wire_of(path);
+    const asked = wire.read({ path, body });
     const record = {
       id: `chatcmpl-${this.prefix}-${this.serial}`,
       path,
@@ -332,9 +333,9 @@ export class FakeProvider {
       head: request.head,
       body,
       body_bytes: request.body,
-      model: body?.model,
-      stream: body?.stream === true,
-      include_usage: body?.stream_options?.include_usage === true,
+      model: asked.model,
+      stream: asked.stream,
+      include_usage: asked.include_usage,
       at: performance.now(),
       status: 0,
       usage: null,
@@ -345,13 +346,13 @@ export class FakeProvider {
       content_frames: 0,
       closed,
     };
-    const options = this.#script_for(request, body);
+    const options = this.#script_for(request, body, asked);
     record.kind = options.kind;
     record.finished = new Promise((resolve) => {
       record.finish = resolve;
     });
     this.records.push(record);
-    const x = new Exchange(this, socket, request, record, options);
+    const x = new Exchange(this, socket, request, record, options, wire);
     const script = scripts[options.kind];
     closed.then(() => {
       if (!x.finished && !record.whole) {

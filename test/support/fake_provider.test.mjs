@@ -8,6 +8,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import Anthropic from '@anthropic-ai/sdk';
 import OpenAI from 'openai';
 import { FakeProvider, parse_script } from './fake_provider.mjs';
 import { Authority } from './authority.mjs';
@@ -220,4 +221,30 @@ test('alone it prints its address, appends to its journal and ends on SIGTERM', 
   assert.equal(lines[0].id, answer.json().id);
   assert.equal(lines[0].usage.completion_tokens, 2);
   fs.rmSync(dir, { recursive: true });
+});
+
+// What one wire says and another does not would be a difference between tests, not between providers.
+test('the real Anthropic client reads the same scripts in Messages words', async () => {
+  const messages = new Anthropic({ baseURL: fake.base_url.replace(/\/v1$/, ''), apiKey: 'k', maxRetries: 0, timeout: 3000 });
+  const say = (content) => ({ model: 'm', max_tokens: 9, messages: [{ role: 'user', content }] });
+  const calls = [{ id: 'call_1', name: 'clock', arguments: '{"zone":"UTC"}' }];
+  for (const read of [
+    (request) => messages.messages.create(request),
+    (request) => messages.messages.stream(request).finalMessage(),
+  ]) {
+    fake.queue.push({ kind: 'ok', reasoning: 'let me think', text: 'It is noon.', calls, prompt_tokens: 20, cached: 5 });
+    const answer = await read(say([{ type: 'text', text: 'time?' }]));
+    assert.deepEqual(
+      answer.content.map((b) => b.thinking ?? b.text ?? b.input),
+      ['let me think', 'It is noon.', { zone: 'UTC' }],
+    );
+    assert.equal(answer.stop_reason, 'tool_use');
+    assert.deepEqual([answer.usage.input_tokens, answer.usage.cache_read_input_tokens], [15, 5]);
+    assert.equal(answer.usage.output_tokens, fake.last.usage.completion_tokens);
+    assert.deepEqual([fake.last.usage.prompt_tokens, fake.last.whole, fake.last.model], [20, true, 'm']);
+    await assert.rejects(read(say('fake:status status=500')), Anthropic.APIError);
+    await assert.rejects(read(say('fake:cut_mid_body')));
+  }
+  await assert.rejects(messages.messages.stream(say('fake:error_event')).finalMessage(), Anthropic.APIError);
+  assert.equal((await messages.messages.countTokens({ model: 'm', messages: say('x').messages })).input_tokens, 7);
 });

@@ -1,4 +1,5 @@
-// What the fake provider can do with one request: correct answers and every way of going wrong.
+// What the fake provider can do with one request: correct answers and every way of going wrong. The words are those of
+// OpenAI's API here; other APIs tell the same scripts in theirs (fake_wires.mjs).
 //
 // A script is a plain object `{ kind, ...options }`. Options shared by all kinds:
 //   frames             number of content deltas (10)
@@ -9,6 +10,7 @@
 //   calls              tool calls behind the content, `[{ id, name, arguments }]`, arguments in pieces; without `text`
 //                      there is no content then. Each counts as 5 completion tokens
 //   finish             finish reason (stop, or tool_calls with calls)
+//   cached, written    of the prompt tokens, those read from and written to a cache
 //   dimensions         length of the vectors that /embeddings answers with (4)
 //   usage              present | absent | null | negative | absurd | text | with_finish | every (present), or
 //                      late: waits at the gate that option `late` names, behind the finish chunk
@@ -26,7 +28,7 @@
 const random_words = ['alpha', 'beta', 'gamma', 'delta', 'epsilon', 'zeta', 'eta', 'theta'];
 const wide_words = ['naïve', 'Größe', '東京', '🙂🚀', 'Ω≈ç', 'e\u0301'];
 
-const split = (text) => text.match(/\s*\S+\s*/g) ?? [];
+export const split = (text) => text.match(/\s*\S+\s*/g) ?? [];
 
 export function words_of(o) {
   if (o.calls && o.text === undefined) return [];
@@ -57,12 +59,15 @@ export function usage_of(o, words) {
         prompt_tokens: prompt,
         completion_tokens: completion,
         total_tokens: prompt + completion,
+        ...(o.cached || o.written
+          ? { prompt_tokens_details: { cached_tokens: o.cached ?? 0, cache_write_tokens: o.written ?? 0 } }
+          : {}),
         ...(reasoning ? { completion_tokens_details: { reasoning_tokens: reasoning } } : {}),
       };
   }
 }
 
-const finish_of = (o) => o.finish ?? (o.calls ? 'tool_calls' : 'stop');
+export const finish_of = (o) => o.finish ?? (o.calls ? 'tool_calls' : 'stop');
 const is_text = (x) => x.record.path.endsWith('/completions') && !x.record.path.endsWith('/chat/completions');
 
 function chunk(x, choices, extra) {
@@ -89,8 +94,7 @@ function* call_deltas(calls) {
   }
 }
 
-/** All frames of a correct stream: `{ kind: role|content|finish|usage|done|comment, bytes }`. */
-export function build_frames(x) {
+function openai_frames(x) {
   const o = x.options;
   const words = words_of(o);
   const usage = usage_of(o, words);
@@ -139,7 +143,7 @@ export function* packets_of(frames, how) {
   } else for (const f of frames) yield f.bytes;
 }
 
-const stream_head = { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache' };
+const stream_head = (x) => ({ 'content-type': x.wire.stream_type, 'cache-control': 'no-cache' });
 
 /** Frames up to the point of failure: head only, role only, or `after` content frames. */
 function frames_before_fault(frames, after) {
@@ -232,36 +236,54 @@ function message_of(o, words) {
   };
 }
 
-function completion_body(x) {
+function openai_body(x) {
   const other = other_body(x);
   if (other) {
     x.record.usage = other.usage;
-    return Buffer.from(JSON.stringify(other));
+    return other;
   }
   const words = words_of(x.options);
   const usage = usage_of(x.options, words);
   x.record.usage = usage ?? null;
-  return Buffer.from(
-    JSON.stringify({
-      id: x.record.id,
-      object: is_text(x) ? 'text_completion' : 'chat.completion',
-      created: 1700000000,
-      model: x.record.model,
-      choices: [
-        is_text(x)
-          ? { text: words.join('').trimEnd(), index: 0, logprobs: null, finish_reason: 'stop' }
-          : { index: 0, finish_reason: finish_of(x.options), logprobs: null, message: message_of(x.options, words) },
-      ],
-      ...(usage === undefined ? {} : { usage }),
-    }),
-  );
+  return {
+    id: x.record.id,
+    object: is_text(x) ? 'text_completion' : 'chat.completion',
+    created: 1700000000,
+    model: x.record.model,
+    choices: [
+      is_text(x)
+        ? { text: words.join('').trimEnd(), index: 0, logprobs: null, finish_reason: 'stop' }
+        : { index: 0, finish_reason: finish_of(x.options), logprobs: null, message: message_of(x.options, words) },
+    ],
+    ...(usage === undefined ? {} : { usage }),
+  };
 }
+
+/** OpenAI's API as a wire; what its members mean stands in fake_wires.mjs. */
+export const openai = {
+  serves: () => true,
+  read: ({ body }) => ({
+    model: body?.model,
+    stream: body?.stream === true,
+    include_usage: body?.stream_options?.include_usage === true,
+    text: body?.messages?.at?.(-1)?.content ?? body?.prompt ?? body?.input,
+  }),
+  body: openai_body,
+  frames: openai_frames,
+  error: (_status, code, message) => ({ error: { message, type: code, param: null, code } }),
+  stream_type: 'text/event-stream; charset=utf-8',
+  error_frame: (code, message) => `data: ${JSON.stringify({ error: { message, type: code, param: null, code: null } })}\n\n`,
+  garbage_frame: 'data: {"id":"x","choi\n\n',
+  done_frame: 'data: [DONE]\n\n',
+};
+
+const completion_body = (x) => Buffer.from(JSON.stringify(x.wire.body(x)));
 
 async function ok(x) {
   if (x.options.hold_head) await x.gate(x.options.hold_head);
   if (x.record.stream) {
-    await x.head(200, stream_head, { framing: x.options.framing ?? 'chunked', frames: true });
-    const frames = build_frames(x);
+    await x.head(200, stream_head(x), { framing: x.options.framing ?? 'chunked', frames: true });
+    const frames = x.wire.frames(x);
     if (x.options.framing === 'length') x.declare(frames.reduce((n, f) => n + f.bytes.length, 0));
     await send_frames(x, frames);
     return x.end();
@@ -290,8 +312,8 @@ async function partial(x, { in_frame = false } = {}) {
     if (after >= 0) await x.write(body.subarray(0, Math.floor(body.length / 2)));
     return;
   }
-  await x.head(200, stream_head, { framing: x.options.framing ?? 'chunked' });
-  const frames = build_frames(x);
+  await x.head(200, stream_head(x), { framing: x.options.framing ?? 'chunked' });
+  const frames = x.wire.frames(x);
   x.record.usage = null;
   const before = frames_before_fault(frames, after);
   await send_frames(x, before);
@@ -303,19 +325,16 @@ async function partial(x, { in_frame = false } = {}) {
 
 /** A whole stream up to and including one kind of frame. */
 async function through(x, last_kind) {
-  await x.head(200, stream_head, { framing: x.options.framing ?? 'chunked' });
-  const frames = build_frames(x);
+  await x.head(200, stream_head(x), { framing: x.options.framing ?? 'chunked' });
+  const frames = x.wire.frames(x);
   if (last_kind !== 'usage') x.record.usage = null;
   const last = frames.findLastIndex((f) => f.kind === last_kind);
   await send_frames(x, frames.slice(0, last + 1));
 }
 
 async function send_status(x, status, code, headers = {}) {
-  const body = Buffer.from(
-    JSON.stringify({
-      error: { message: x.options.message ?? `upstream says ${status}`, type: code, param: null, code },
-    }),
-  );
+  const message = x.options.message ?? `upstream says ${status}`;
+  const body = Buffer.from(JSON.stringify(x.wire.error(status, code, message)));
   await x.head(
     status,
     { 'content-type': 'application/json', ...headers },
@@ -409,8 +428,8 @@ export const scripts = {
   },
   async garbage_frame(x) {
     await partial(x);
-    await x.write(Buffer.from('data: {"id":"x","choi\n\n'));
-    await x.write(Buffer.from('data: [DONE]\n\n'));
+    await x.write(Buffer.from(x.wire.garbage_frame));
+    await x.write(Buffer.from(x.wire.done_frame));
     await x.end();
   },
   async long_content_length(x) {
@@ -450,20 +469,14 @@ export const scripts = {
   },
   async error_event(x) {
     if (!x.record.stream) {
-      const body = Buffer.from(
-        '{"error":{"message":"overloaded","type":"server_error","param":null,"code":null}}',
-      );
+      const body = Buffer.from(JSON.stringify(x.wire.error(200, 'server_error', 'overloaded')));
       await x.head(200, { 'content-type': 'application/json' }, { framing: 'length', length: body.length });
       await x.write(body);
       return x.end();
     }
     await partial(x);
-    await x.write(
-      Buffer.from(
-        'data: {"error":{"message":"overloaded","type":"server_error","param":null,"code":null}}\n\n',
-      ),
-    );
-    if (x.options.done) await x.write(Buffer.from('data: [DONE]\n\n'));
+    await x.write(Buffer.from(x.wire.error_frame('server_error', 'overloaded')));
+    if (x.options.done) await x.write(Buffer.from(x.wire.done_frame));
     return x.end();
   },
   async error_first(x) {
@@ -471,7 +484,7 @@ export const scripts = {
     await scripts.error_event(x);
   },
   async empty_stream(x) {
-    await x.head(200, stream_head, { framing: 'chunked' });
+    await x.head(200, stream_head(x), { framing: 'chunked' });
     await x.end();
   },
   async empty_body(x) {
@@ -479,8 +492,8 @@ export const scripts = {
     await x.end();
   },
   async done_only(x) {
-    await x.head(200, stream_head, { framing: 'chunked' });
-    await x.write(Buffer.from('data: [DONE]\n\n'));
+    await x.head(200, stream_head(x), { framing: 'chunked' });
+    await x.write(Buffer.from(x.wire.done_frame));
     await x.end();
   },
   async role_only(x) {
