@@ -316,5 +316,21 @@ TEST(Check, ThrowsWithItsReason) {
     EXPECT_NO_THROW(CHECK(1 == 1, "numbers agree"));
 }
 
+// Paths and queries come encoded; what is no escape must not be eaten, or two names would be one.
+TEST(Text, PercentDecodingKeepsWhatIsNoEscape) {
+    struct Case {
+        const char* text;
+        const char* path;
+        const char* query;
+    };
+    for (const Case& c :
+         {Case{"", "", ""}, Case{"a%2Fb", "a/b", "a/b"}, Case{"a+b", "a+b", "a b"}, Case{"%2b", "+", "+"},
+          Case{"100%", "100%", "100%"}, Case{"%4", "%4", "%4"}, Case{"%zz", "%zz", "%zz"},
+          Case{"%%41", "%A", "%A"}, Case{"%C3%A4", "\xC3\xA4", "\xC3\xA4"}}) {
+        EXPECT_EQ(percent_decoded(c.text), c.path) << c.text;
+        EXPECT_EQ(percent_decoded(c.text, Plus::space), c.query) << c.text;
+    }
+}
+
 }  // namespace
 }  // namespace nebula

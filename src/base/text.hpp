@@ -17,6 +17,9 @@ std::string json_string(std::string_view text);
 bool equals_ignore_case(std::string_view a, std::string_view b);
 std::string to_lower(std::string_view text);
 std::string_view trim(std::string_view text);
+/// %XX decoded; malformed escapes stay as they are. In forms and queries a plus means a space.
+enum class Plus { plus, space };
+std::string percent_decoded(std::string_view text, Plus plus = Plus::plus);
 std::vector<std::string_view> split(std::string_view text, char separator);
 
 /// The whole text must be the number.

@@ -16,29 +16,6 @@ using namespace std::chrono;
 // Members whose numbers have a fraction, with the digits as sent: floating point never touches money.
 constexpr std::string_view text_mark = "\x01number:";
 
-int hex_value(char c) {
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
-std::string form_decoded(std::string_view text) {
-    std::string out;
-    out.reserve(text.size());
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        int high = text[i] == '%' && i + 2 < text.size() ? hex_value(text[i + 1]) : -1;
-        int low = high >= 0 ? hex_value(text[i + 2]) : -1;
-        if (low >= 0) {
-            out += static_cast<char>(high * 16 + low);
-            i += 2;
-        } else {
-            out += text[i] == '+' ? ' ' : text[i];
-        }
-    }
-    return out;
-}
-
 Error wrong(std::string_view name, const std::string& why) {
     return {Code::invalid_request, "'" + std::string(name) + "' " + why, std::string(name)};
 }
@@ -100,7 +77,8 @@ Params Params::parse(std::string_view text) {
         std::size_t equals = pair.find('=');
         std::string_view value =
             equals == std::string_view::npos ? std::string_view() : pair.substr(equals + 1);
-        params.pairs_.emplace_back(form_decoded(pair.substr(0, equals)), form_decoded(value));
+        params.pairs_.emplace_back(percent_decoded(pair.substr(0, equals), Plus::space),
+                                   percent_decoded(value, Plus::space));
     }
     return params;
 }

@@ -3,6 +3,7 @@
 #include <map>
 
 #include "base/check.hpp"
+#include "base/text.hpp"
 #include "http/http.hpp"
 
 namespace nebula::http {
@@ -25,30 +26,6 @@ struct Node {
 };
 
 std::size_t index_of(Method method) { return static_cast<std::size_t>(method); }
-
-int hex_value(char c) {
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
-// Malformed escapes stay as they are: nothing that is looked up by such a name exists.
-std::string percent_decoded(std::string_view text) {
-    std::string out;
-    out.reserve(text.size());
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        int high = text[i] == '%' && i + 2 < text.size() ? hex_value(text[i + 1]) : -1;
-        int low = high >= 0 ? hex_value(text[i + 2]) : -1;
-        if (low >= 0) {
-            out += static_cast<char>(high * 16 + low);
-            i += 2;
-        } else {
-            out += text[i];
-        }
-    }
-    return out;
-}
 
 struct Search {
     Method method;
