@@ -49,8 +49,7 @@ Async<Result<std::shared_ptr<const Terms>>> Billing::Impl::load_terms(AccountSta
     auto look = [this, account, now](store::Tx& tx) -> Result<Terms> {
         return terms_loader(tx, account, now);
     };
-    // In a writing transaction: a read may be sent to a standby that is behind.
-    auto loaded = co_await db.in_tx(std::move(look));
+    auto loaded = co_await db.read(std::move(look));
     if (!loaded) co_return fail(std::move(loaded.error()));
     loaded->good_until = std::min(loaded->good_until, now + terms_time);
     std::shared_ptr<const Terms> terms = std::make_shared<const Terms>(std::move(*loaded));

@@ -88,15 +88,7 @@ Pages::Answer Pages::console_usage(Request request) {
 Pages::Answer Pages::console_invoices(Request request) {
     auto asked = paging(request.query, 50);
     if (!asked) co_return fail(asked.error());
-    AccountId account = request.caller.account;
-    struct Found {
-        std::vector<Invoice> rows;
-        std::int64_t total = 0;
-    };
-    auto work = [=](store::Tx& tx) -> Result<Found> {
-        return Found{list_invoices(tx, account, asked->limit, asked->offset), count_invoices(tx, account)};
-    };
-    auto found = co_await db_.read(std::move(work));
+    auto found = co_await invoices_of(request.caller.account, *asked);
     if (!found) co_return fail(std::move(found.error()));
     JsonText out;
     out.open('{').open("invoices", '[');

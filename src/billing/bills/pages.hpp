@@ -20,6 +20,12 @@ struct Request {
     std::string name = {};  // what the path names: an invoice, a request
 };
 
+/// The platform's and the console's paging.
+struct Paging {
+    std::int64_t limit;
+    std::int64_t offset;
+};
+
 class Pages {
    public:
     using Answer = Async<Result<http::Response>>;
@@ -85,6 +91,12 @@ class Pages {
     };
     using KeyNames = std::map<KeyId, Names>;
 
+    struct FoundInvoices {
+        std::vector<Invoice> rows;
+        std::int64_t total = 0;
+    };
+    Async<Result<FoundInvoices>> invoices_of(AccountId account, Paging asked);
+
     /// `param` is a literal of the route table.
     Async<void> serve(http::Exchange& exchange, accounts::Caller caller, Page page, std::string_view param);
     Async<Result<KeyNames>> key_names(AccountId account);
@@ -103,11 +115,6 @@ class Pages {
 http::Response json_answer(std::string body);
 /// {"data":…,"message":…,"status":"success"} around JSON text.
 http::Response platform_answer(std::string_view data, std::string_view message);
-/// The platform's and the console's paging.
-struct Paging {
-    std::int64_t limit;
-    std::int64_t offset;
-};
 Result<Paging> paging(const http::Params& query, std::int64_t limit_fallback);
 
 }  // namespace nebula::billing::bills

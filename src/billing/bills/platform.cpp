@@ -63,18 +63,18 @@ Pages::Answer Pages::platform_history(Request request) {
     co_return platform_answer(data.take(), "User credit history successfully retrieved");
 }
 
+Async<Result<Pages::FoundInvoices>> Pages::invoices_of(AccountId account, Paging asked) {
+    auto work = [=](store::Tx& tx) -> Result<FoundInvoices> {
+        return FoundInvoices{list_invoices(tx, account, asked.limit, asked.offset),
+                             count_invoices(tx, account)};
+    };
+    co_return co_await db_.read(std::move(work));
+}
+
 Pages::Answer Pages::platform_invoices(Request request) {
     auto asked = paging(request.query, 100);
     if (!asked) co_return fail(asked.error());
-    AccountId account = request.caller.account;
-    struct Found {
-        std::vector<Invoice> rows;
-        std::int64_t total = 0;
-    };
-    auto work = [=](store::Tx& tx) -> Result<Found> {
-        return Found{list_invoices(tx, account, asked->limit, asked->offset), count_invoices(tx, account)};
-    };
-    auto found = co_await db_.read(std::move(work));
+    auto found = co_await invoices_of(request.caller.account, *asked);
     if (!found) co_return fail(std::move(found.error()));
     JsonText data;
     data.open('{').open("invoices", '[');
