@@ -69,9 +69,7 @@ class Server {
                    services_->client, services_->clock, services_->metrics),
           gateway_(loaded_.settings.gateway,
                    {services_->clock, services_->metrics, *services_->accounts, *services_->billing, limiter_,
-                    loaded_.settings.limits, services_->catalog, services_->client, &runtime_,
-                    services_->people.get()}),
-          guard_(*services_->accounts, *services_->people),
+                    loaded_.settings.limits, services_->catalog, services_->client, &runtime_, &guard_}),
           admin_{*services_->operations, services_->metrics, random_base62(40),
                  [this] { return ready_.load(); }, [this] { return reload(); }} {
         gateway_.register_routes(api_router_);
@@ -172,8 +170,8 @@ class Server {
     std::unique_ptr<Services> services_;
     ratelimit::RateLimiter limiter_;
     runtime::Runtime runtime_;
+    accounts::Guard guard_{*services_->accounts, *services_->people};
     gateway::Gateway gateway_;
-    accounts::Guard guard_;
     Upkeep upkeep_{*services_};
     AdminApi admin_;
     http::Router api_router_, admin_router_;

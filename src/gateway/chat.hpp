@@ -40,8 +40,7 @@ class Chat {
     Async<Result<void>> take_hold(Call& call);
     void lower_cap(Call& call, std::int64_t asked, std::int64_t prompt_max) const;
     Result<void> check_ip(http::Exchange& exchange, ratelimit::Kind kind, std::int64_t rpm);
-    Async<Result<std::shared_ptr<const accounts::Key>>> authenticate_person(http::Exchange& exchange,
-                                                                            std::string token);
+    Async<Result<std::shared_ptr<const accounts::Key>>> authenticate_person(http::Exchange& exchange);
     // Credit API: credits_edge.cpp
     Async<void> refuse_credits(Call& call, Error error);
     static std::string with_credits(const Call& call, std::string_view answer);

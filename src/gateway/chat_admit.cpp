@@ -2,8 +2,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "accounts/people.hpp"
 #include "base/text.hpp"
 #include "gateway/chat.hpp"
+#include "http/json_api.hpp"
 
 namespace nebula::gateway {
 namespace {
@@ -21,6 +23,12 @@ std::string_view bearer_token(const http::RequestHead& head) {
         return {};
     }
     return head.header("x-api-key").value_or(std::string_view());
+}
+
+// Signed in, with a token of POST /api/v1/login or the console's cookie.
+bool is_person(const http::RequestHead& head, std::string_view token) {
+    if (!token.empty()) return accounts::People::looks_like_jwt(token);
+    return http::cookie(head, accounts::session_cookie).has_value();
 }
 
 std::string duration_text(std::int64_t ms) {
@@ -85,8 +93,8 @@ Async<Result<std::shared_ptr<const accounts::Key>>> Chat::authenticate(http::Exc
     if (!token.empty()) {
         if (auto known = services_.accounts.find_cached(sha256(token))) co_return known;
     }
-    if (services_.people != nullptr && accounts::People::looks_like_jwt(token)) {
-        auto person = co_await authenticate_person(exchange, std::string(token));
+    if (services_.guard != nullptr && is_person(exchange.head(), token)) {
+        auto person = co_await authenticate_person(exchange);
         co_return person;
     }
     auto key = co_await services_.accounts.authenticate(std::string(token));
@@ -95,19 +103,11 @@ Async<Result<std::shared_ptr<const accounts::Key>>> Chat::authenticate(http::Exc
 }
 
 // Somebody signed in uses models as the account acted for, without a key of its own.
-Async<Result<std::shared_ptr<const accounts::Key>>> Chat::authenticate_person(http::Exchange& exchange,
-                                                                              std::string token) {
-    auto caller = co_await services_.people->by_jwt(std::move(token));
+Async<Result<std::shared_ptr<const accounts::Key>>> Chat::authenticate_person(http::Exchange& exchange) {
+    auto caller = co_await services_.guard->identify(exchange);
     if (!caller) {
-        unauthenticated_.add();
+        if (caller.error().code == Code::unauthenticated) unauthenticated_.add();
         co_return fail(std::move(caller.error()));
-    }
-    if (auto team = exchange.head().header("x-nebula-team")) {
-        auto id = AccountId::parse(*team);
-        if (!id) co_return fail(Code::not_found, "there is no such team", "x-nebula-team");
-        auto acting = co_await services_.people->act_for(std::move(*caller), *id);
-        if (!acting) co_return fail(std::move(acting.error()));
-        caller = std::move(acting);
     }
     auto key = std::make_shared<accounts::Key>();
     key->account = caller->account;

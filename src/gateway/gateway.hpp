@@ -7,7 +7,7 @@
 #include <string>
 
 #include "accounts/accounts.hpp"
-#include "accounts/people.hpp"
+#include "accounts/guard.hpp"
 #include "base/clock.hpp"
 #include "base/metrics.hpp"
 #include "base/settings.hpp"
@@ -41,8 +41,8 @@ struct Services {
     const ratelimit::LimitSettings& limits;
     catalog::Catalog& catalog;
     http::Client& client;
-    runtime::Runtime* runtime;           // null: no local models
-    accounts::People* people = nullptr;  // null: API keys only, no signed-in people
+    runtime::Runtime* runtime;         // null: no local models
+    accounts::Guard* guard = nullptr;  // null: API keys only, no signed-in people
 };
 
 class Gateway {

@@ -7,6 +7,7 @@ import { FakeOidc, lies } from '../support/fake_oidc.mjs';
 import { engines } from '../support/nebula.mjs';
 import { stage } from '../support/stage.mjs';
 import {
+  acting_for,
   assert_platform_error,
   assert_status,
   Browser,
@@ -15,11 +16,13 @@ import {
   mailed_link,
   new_customer,
   new_operator,
+  new_team,
   paths,
   people_stage,
   sign_in_as,
   token_of,
   totp_code,
+  who_am_i,
 } from '../support/session.mjs';
 import { eventually } from '../support/wait.mjs';
 
@@ -99,6 +102,27 @@ describe('with a mail server', () => {
       assert_platform_error(await ask(forged), 401, 'unauthenticated');
     await browser.with_bearer(token).post(paths.sign_out);
     assert.equal((await ask(token)).status, 401, 'a token ends with its session');
+  });
+
+  // The playground of the console has the session's cookie and no key; another site must not spend somebody's credits with it.
+  test('who is signed in calls models as the account acted for, and no other site can make the browser do so', async () => {
+    const { browser, email } = await somebody('plays');
+    const body = { model: 'demo/chat:1', messages: [{ role: 'user', content: 'hi' }] };
+    const ask = (by, options) => by.post('/v1/chat/completions', body, options);
+    assert_status(await ask(new Browser(s.server.url)), 401);
+    assert_status(await ask(browser), 402, 'known, without credits');
+    await s.server.cli_json('credits', 'grant', (await who_am_i(browser)).account, '1', '--json');
+    const answer = await ask(browser);
+    assert_status(answer, 200);
+    assert.ok(answer.json().choices[0].message.content);
+    assert_status(await ask(browser.with_bearer(await jwt_of(s.server, email))), 200);
+    assert_status(await ask(browser, { cross_site: true }), 403);
+    const form = { headers: { 'content-type': 'text/plain', 'sec-fetch-site': null } };
+    assert_status(await ask(browser, form), 403, 'a form of another site');
+    const team = await new_team(browser, 'players');
+    assert_status(await ask(acting_for(browser, team.id)), 402, 'a team pays for itself');
+    await browser.post(paths.sign_out);
+    assert_status(await ask(browser), 401);
   });
 
   test('sign-out ends this session, sign-out everywhere ends all of them', async () => {
