@@ -35,6 +35,22 @@ ProviderKind kind_of(const std::string& word) {
     return ProviderKind::openai;
 }
 
+// Where a kind of provider usually is; empty: anywhere.
+std::string_view usual_url(ProviderKind kind) {
+    switch (kind) {
+        case ProviderKind::ollama:
+            return "http://127.0.0.1:11434";
+        case ProviderKind::gemini:
+            return "https://generativelanguage.googleapis.com";
+        case ProviderKind::openai:
+        case ProviderKind::azure:
+        case ProviderKind::anthropic:
+        case ProviderKind::runtime:
+            return {};
+    }
+    return {};
+}
+
 class Builder {
    public:
     Builder(const std::vector<LocalModel>& local, Time created)
@@ -131,8 +147,9 @@ class Builder {
     void problem(std::string text) { problems_.push_back(std::move(text)); }
 
     void set_url(Provider& provider, const ProviderSettings& from, const std::string& who) {
-        if (from.base_url.empty()) return problem(who + " needs a base_url");
-        auto url = http::parse_url(from.base_url);
+        std::string base_url = from.base_url.empty() ? std::string(usual_url(provider.kind)) : from.base_url;
+        if (base_url.empty()) return problem(who + " needs a base_url");
+        auto url = http::parse_url(base_url);
         if (!url) return problem(who + ": base_url: " + url.error().message);
         provider.origin = url->origin;
         provider.path = url->path;

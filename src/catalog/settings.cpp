@@ -11,12 +11,13 @@ void ProviderSettings::describe(settings::Visitor& v) {
         {.name = "kind",
          .help =
              "openai: any server that speaks OpenAI's API; azure: the same with Azure's paths and header; "
-             "runtime: model files on this machine.",
+             "ollama: Ollama's own API; gemini: Google's Gemini API; runtime: model files on this machine.",
          .apply = live,
-         .one_of = {"openai", "azure", "runtime"}},
+         .one_of = {"openai", "azure", "ollama", "gemini", "runtime"}},
         kind);
     v.field({.name = "base_url",
-             .help = "Where its API starts, as http://127.0.0.1:8000/v1 or unix:/run/model.sock:/v1.",
+             .help = "Where its API starts, as http://127.0.0.1:8000/v1 or unix:/run/model.sock:/v1. Kinds "
+                     "ollama and gemini have a usual place: empty means it.",
              .apply = live},
             base_url);
     v.field({.name = "api_version",

@@ -1,46 +1,17 @@
 #include "gateway/chunk_reader.hpp"
 
-#include <simdjson.h>
-
-#include <cstring>
 #include <vector>
+
+#include "gateway/raw_json.hpp"
 
 namespace nebula::gateway {
 namespace {
 
-namespace ondemand = simdjson::ondemand;
-
-bool is_of(ondemand::value& value, ondemand::json_type wanted) {
-    ondemand::json_type type;
-    return !value.type().get(type) && type == wanted;
-}
-bool is_string(ondemand::value& value) { return is_of(value, ondemand::json_type::string); }
+namespace ondemand = raw::ondemand;
+using raw::is_of;
+using raw::is_string;
 
 constexpr std::size_t calls_max = 1024;
-
-bool is_hex(char c) { return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f'); }
-
-// The parser checks escapes only where it decodes them; ours go out undecoded. Halves of surrogate pairs are
-// let through: providers cut texts between them.
-bool has_valid_escapes(std::string_view raw) {
-    for (std::size_t at = raw.find('\\'); at != std::string_view::npos; at = raw.find('\\', at + 2)) {
-        char escaped = at + 1 < raw.size() ? raw[at + 1] : '\0';
-        if (escaped != 'u') {
-            if (std::string_view("\"\\/bfnrt").find(escaped) == std::string_view::npos) return false;
-            continue;
-        }
-        for (std::size_t digit = at + 2; digit < at + 6; ++digit)
-            if (digit >= raw.size() || !is_hex(raw[digit])) return false;
-    }
-    return true;
-}
-
-// The string with its quotes, as it stands in the provider's event. False when it is no string of JSON.
-bool raw_string(ondemand::value& value, std::string_view& raw) {
-    std::string_view token = value.raw_json_token();
-    raw = token.substr(0, token.rfind('"') + 1);
-    return raw.size() >= 2 && has_valid_escapes(raw);
-}
 
 bool read_function(ondemand::value& value, std::string_view& name, std::string_view& arguments) {
     ondemand::object function;
@@ -51,8 +22,8 @@ bool read_function(ondemand::value& value, std::string_view& name, std::string_v
         auto what = piece.key();
         ondemand::value text = piece.value();
         if (!is_string(text)) continue;
-        if (what == "name" && !raw_string(text, name)) return false;
-        if (what == "arguments" && !raw_string(text, arguments)) return false;
+        if (what == "name" && !raw::string(text, name)) return false;
+        if (what == "arguments" && !raw::string(text, arguments)) return false;
     }
     return true;
 }
@@ -96,7 +67,7 @@ bool read_call(ondemand::object& call, Calls& calls, ChunkSink& sink) {
         if (key == "index") {
             if (value.get_int64().get(index)) return false;
         } else if (key == "id" && is_string(value)) {
-            if (!raw_string(value, id)) return false;
+            if (!raw::string(value, id)) return false;
         } else if (key == "function" && !read_function(value, name, arguments)) {
             return false;
         }
@@ -117,9 +88,9 @@ bool read_delta(ondemand::value& value, Calls& calls, ChunkSink& sink) {
         bool is_reasoning = key == "reasoning_content" || key == "reasoning";
         if (is_reasoning || key == "content" || key == "refusal") {
             if (!is_string(part)) continue;
-            std::string_view raw;
-            if (!raw_string(part, raw)) return false;
-            sink.text(raw, is_reasoning);
+            std::string_view words;
+            if (!raw::string(part, words)) return false;
+            sink.text(words, is_reasoning);
         } else if (key == "tool_calls" && is_of(part, ondemand::json_type::array)) {
             for (auto call : part.get_array()) {
                 ondemand::object one;
@@ -164,8 +135,7 @@ void read_usage(ondemand::value& value, ChunkSink& sink) {
 }  // namespace
 
 struct ChunkReader::Impl {
-    ondemand::parser parser;
-    std::vector<char> text;
+    raw::Document document;
     Calls calls;
 };
 
@@ -175,23 +145,17 @@ ChunkReader::~ChunkReader() = default;
 void ChunkReader::restart() { impl_->calls.clear(); }
 
 bool ChunkReader::read(std::string_view data, ChunkSink& sink) {
-    auto& text = impl_->text;
-    if (text.size() < data.size() + simdjson::SIMDJSON_PADDING)
-        text.resize(data.size() + simdjson::SIMDJSON_PADDING + 1024);
-    std::memcpy(text.data(), data.data(), data.size());
-    ondemand::document document;
     ondemand::object object;
-    if (impl_->parser.iterate(text.data(), data.size(), text.size()).get(document)) return false;
-    if (document.get_object().get(object)) return false;
+    if (!impl_->document.open(data, object)) return false;
     for (auto field : object) {
         ondemand::field member;
         if (std::move(field).get(member)) return false;
         auto key = member.key();
         ondemand::value value = member.value();
         if (key == "model" && is_string(value)) {
-            std::string_view raw;
-            if (!raw_string(value, raw)) return false;
-            sink.model(raw);
+            std::string_view words;
+            if (!raw::string(value, words)) return false;
+            sink.model(words);
         } else if (key == "choices") {
             if (!read_choices(value, impl_->calls, sink)) return false;
         } else if (key == "usage") {
