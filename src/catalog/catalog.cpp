@@ -35,20 +35,9 @@ ProviderKind kind_of(const std::string& word) {
     return ProviderKind::openai;
 }
 
-// Where a kind of provider usually is; empty: anywhere.
+// Where the API of a kind is, when there is one place for all.
 std::string_view usual_url(ProviderKind kind) {
-    switch (kind) {
-        case ProviderKind::ollama:
-            return "http://127.0.0.1:11434";
-        case ProviderKind::gemini:
-            return "https://generativelanguage.googleapis.com";
-        case ProviderKind::openai:
-        case ProviderKind::azure:
-        case ProviderKind::anthropic:
-        case ProviderKind::runtime:
-            return {};
-    }
-    return {};
+    return kind == ProviderKind::anthropic ? "https://api.anthropic.com" : "";
 }
 
 class Builder {
@@ -147,12 +136,14 @@ class Builder {
     void problem(std::string text) { problems_.push_back(std::move(text)); }
 
     void set_url(Provider& provider, const ProviderSettings& from, const std::string& who) {
-        std::string base_url = from.base_url.empty() ? std::string(usual_url(provider.kind)) : from.base_url;
-        if (base_url.empty()) return problem(who + " needs a base_url");
-        auto url = http::parse_url(base_url);
+        std::string_view usual = usual_url(provider.kind);
+        if (from.base_url.empty() && usual.empty()) return problem(who + " needs a base_url");
+        auto url = http::parse_url(from.base_url.empty() ? usual : std::string_view(from.base_url));
         if (!url) return problem(who + ": base_url: " + url.error().message);
         provider.origin = url->origin;
         provider.path = url->path;
+        if (provider.kind == ProviderKind::anthropic && provider.path.ends_with("/v1"))
+            problem(who + ": base_url of kind \"anthropic\" stands without /v1");
         provider.origin.ca_file = from.ca_file;
         if (!from.ca_file.empty() && ::access(from.ca_file.c_str(), R_OK) != 0)
             problem(who + ": ca_file " + from.ca_file + " cannot be read");

@@ -11,19 +11,25 @@ void ProviderSettings::describe(settings::Visitor& v) {
         {.name = "kind",
          .help =
              "openai: any server that speaks OpenAI's API; azure: the same with Azure's paths and header; "
-             "ollama: Ollama's own API; gemini: Google's Gemini API; runtime: model files on this machine.",
+             "anthropic: Anthropic's Messages API; "
+             "runtime: model files on this machine.",
          .apply = live,
-         .one_of = {"openai", "azure", "ollama", "gemini", "runtime"}},
+         .one_of = {"openai", "azure", "anthropic", "runtime"}},
         kind);
-    v.field({.name = "base_url",
-             .help = "Where its API starts, as http://127.0.0.1:8000/v1 or unix:/run/model.sock:/v1. Kinds "
-                     "ollama and gemini have a usual place: empty means it.",
-             .apply = live},
-            base_url);
-    v.field({.name = "api_version",
-             .help = "azure: api-version of the query. Empty: the version that this program was made for.",
-             .apply = live},
-            api_version);
+    v.field(
+        {.name = "base_url",
+         .help =
+             "Where its API starts, as http://127.0.0.1:8000/v1 or unix:/run/model.sock:/v1; without /v1 for "
+             "anthropic, where empty means https://api.anthropic.com.",
+         .apply = live},
+        base_url);
+    v.field(
+        {.name = "api_version",
+         .help =
+             "azure: api-version of the query; anthropic: the header anthropic-version. Empty: the version "
+             "that this program was made for.",
+         .apply = live},
+        api_version);
     v.field({.name = "api_key_env",
              .help = "Environment variable that holds its API key; empty: none is sent.",
              .apply = live},

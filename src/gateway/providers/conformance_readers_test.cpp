@@ -19,7 +19,7 @@ std::string without_breaks(std::string_view text) {
 
 std::string normal_json(std::string_view text) {
     boost::system::error_code failed;
-    json::value value = json::parse(text, failed);
+    json::value value = json::parse(text.empty() ? "{}" : text, failed);  // a call without arguments
     if (failed) return "not JSON: " + std::string(text);
     // Members in any order mean the same.
     std::string out;
@@ -72,9 +72,7 @@ std::string told(const Kind& kind, const std::vector<Item>& items) {
             out += is_call ? "call" : "result";
             if (kind.keeps_call_ids) out += " " + item.id;
             if (is_call) out += " " + item.name;
-            out += ": " +
-                   (is_call ? normal_json(item.text.empty() ? "{}" : item.text) : without_breaks(item.text)) +
-                   "\n";
+            out += ": " + (is_call ? normal_json(item.text) : without_breaks(item.text)) + "\n";
         }
     }
     finish_turn();
@@ -115,7 +113,7 @@ std::string told(const Kind& kind, const Said& said) {
     std::string out = "thinks: " + said.thoughts + "\nsays: " + said.text + "\n";
     for (const Call& call : said.calls)
         out += "calls " + (kind.keeps_call_ids ? call.id + " " : "") + call.name + " " +
-               normal_json(call.arguments.empty() ? "{}" : call.arguments) + "\n";
+               normal_json(call.arguments) + "\n";
     return out + "ends: " + said.finish + "; " + std::to_string(said.prompt) + " prompt, " +
            std::to_string(said.cached) + " cached, " + std::to_string(said.output) + " output\n";
 }
