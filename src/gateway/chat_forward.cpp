@@ -202,6 +202,8 @@ Async<Result<std::unique_ptr<http::ClientResponse>>> Chat::send(Call& call, cons
     request.method = http::Method::post;
     request.path =
         call.kind->target(*route.provider, route.upstream_model, call.endpoint, call.request.stream);
+    // Anthropic's clients name their beta resources so.
+    if (call.is_native && call.exchange.head().query == "beta=true") request.path += "?beta=true";
     request.headers = request_headers(call, *route.provider);
     request.body_pieces = edited.pieces;
     request.timeouts = route.provider->timeouts;

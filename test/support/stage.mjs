@@ -6,14 +6,16 @@ import { Nebula, prices } from './nebula.mjs';
 import { cost } from './wait.mjs';
 
 /**
- * Options are those of Nebula.start plus `fake` (options of the fake provider) and `credit` (10).
+ * Options are those of Nebula.start plus `fake` (options of the fake provider) and `credit` (10). `providers` may be a
+ * function of the fake provider.
  * Give `close` to the test's `after` hook.
  */
-export async function stage({ fake: fake_options, credit = '10', ...options } = {}) {
+export async function stage({ fake: fake_options, credit = '10', providers, ...options } = {}) {
   const fake = await FakeProvider.start(fake_options);
   let server;
   try {
-    server = await Nebula.start({ upstream: fake, ...options });
+    const listed = typeof providers === 'function' ? providers(fake) : providers;
+    server = await Nebula.start({ upstream: fake, ...options, ...(listed ? { providers: listed } : {}) });
     const account = await server.account('journeys', { credit });
     return {
       fake,

@@ -21,6 +21,8 @@ class Edge final : public ClientEdge, private ChunkSink {
         likely_input_ = static_cast<std::int64_t>(body.size() / 4) + 1;
         return chat;
     }
+    Wire wire() const override { return Wire::anthropic; }
+    Result<ChatRequest> native(std::string_view body) override { return read_native(body); }
     Result<std::string> answer(std::string_view openai_answer) override {
         return to_message(openai_answer, id_);
     }
