@@ -1,0 +1,48 @@
+// The kinds of providers of the translation matrix: how each is configured, and what its server understands of a
+// request. `asked` returns what a scenario of matrix_clients.mjs says, as far as the API can say it:
+//   { system, question, tools: [names], results: [texts], image: base64, schema, thinks, cap }
+
+const root_of = (fake) => fake.base_url.replace(/\/v1$/, '');
+const text_of = (content) =>
+  typeof content === 'string' ? content : (content ?? []).flatMap((part) => (part.type === 'text' ? [part.text] : [])).join('');
+
+const openai = {
+  name: 'openai',
+  base_url: (fake) => fake.base_url,
+  asked({ body }) {
+    const of = (role) => body.messages.filter((m) => m.role === role);
+    const user = of('user')[0].content;
+    const image = Array.isArray(user) && user.find((part) => part.type === 'image_url');
+    return {
+      system: of('system').map((m) => text_of(m.content)).join(''),
+      question: text_of(user),
+      tools: (body.tools ?? []).map((t) => t.function.name),
+      results: of('tool').map((m) => [m.tool_call_id, text_of(m.content)]),
+      image: image ? image.image_url.url.split(',')[1] : undefined,
+      schema: body.response_format?.json_schema?.schema,
+      thinks: body.reasoning_effort !== undefined,
+      cap: body.max_tokens ?? body.max_completion_tokens,
+    };
+  },
+};
+
+const anthropic = {
+  name: 'anthropic',
+  base_url: root_of,
+  asked({ body }) {
+    const blocks = body.messages.flatMap((m) => (Array.isArray(m.content) ? m.content : []));
+    return {
+      system: text_of(body.system),
+      question: text_of(body.messages[0].content),
+      tools: (body.tools ?? []).map((t) => t.name),
+      results: blocks.flatMap((b) => (b.type === 'tool_result' ? [[b.tool_use_id, text_of(b.content)]] : [])),
+      image: blocks.find((b) => b.type === 'image')?.source.data,
+      schema: body.output_config?.format?.schema,
+      thinks: body.thinking?.type === 'enabled',
+      cap: body.max_tokens,
+    };
+  },
+};
+
+/** A kind is tested as soon as it stands here. `calls_have_ids: false`: the API has none, and results are in order. */
+export const kinds = [openai, anthropic];
