@@ -35,9 +35,21 @@ ProviderKind kind_of(const std::string& word) {
     return ProviderKind::openai;
 }
 
-// Where the API of a kind is, when there is one place for all.
+// Where a kind of provider usually is; empty: anywhere.
 std::string_view usual_url(ProviderKind kind) {
-    return kind == ProviderKind::anthropic ? "https://api.anthropic.com" : "";
+    switch (kind) {
+        case ProviderKind::ollama:
+            return "http://127.0.0.1:11434";
+        case ProviderKind::gemini:
+            return "https://generativelanguage.googleapis.com";
+        case ProviderKind::anthropic:
+            return "https://api.anthropic.com";
+        case ProviderKind::openai:
+        case ProviderKind::azure:
+        case ProviderKind::runtime:
+            return {};
+    }
+    return {};
 }
 
 class Builder {
@@ -136,9 +148,9 @@ class Builder {
     void problem(std::string text) { problems_.push_back(std::move(text)); }
 
     void set_url(Provider& provider, const ProviderSettings& from, const std::string& who) {
-        std::string_view usual = usual_url(provider.kind);
-        if (from.base_url.empty() && usual.empty()) return problem(who + " needs a base_url");
-        auto url = http::parse_url(from.base_url.empty() ? usual : std::string_view(from.base_url));
+        std::string base_url = from.base_url.empty() ? std::string(usual_url(provider.kind)) : from.base_url;
+        if (base_url.empty()) return problem(who + " needs a base_url");
+        auto url = http::parse_url(base_url);
         if (!url) return problem(who + ": base_url: " + url.error().message);
         provider.origin = url->origin;
         provider.path = url->path;

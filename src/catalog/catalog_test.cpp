@@ -108,6 +108,33 @@ routes = [{ provider = "remote" }]
     EXPECT_THAT(built.snapshot->models, testing::ElementsAre(model, second));
 }
 
+// Where a kind of provider usually is needs not be written down; elsewhere counts.
+TEST_F(CatalogTest, KnowsWhereKindsOfProvidersUsuallyAre) {
+    auto built = build_text(R"(
+[[provider]]
+name = "here"
+kind = "ollama"
+[[provider]]
+name = "google"
+kind = "gemini"
+[[provider]]
+name = "there"
+kind = "ollama"
+base_url = "https://ollama.com"
+)");
+    ASSERT_THAT(built.problems, testing::IsEmpty());
+    const auto& providers = built.snapshot->providers;
+    ASSERT_EQ(providers.size(), 3u);
+    EXPECT_EQ(providers[0]->kind, ProviderKind::ollama);
+    EXPECT_EQ(providers[0]->origin.host, "127.0.0.1");
+    EXPECT_EQ(providers[0]->origin.port, 11434);
+    EXPECT_EQ(providers[1]->kind, ProviderKind::gemini);
+    EXPECT_EQ(providers[1]->origin.host, "generativelanguage.googleapis.com");
+    EXPECT_TRUE(providers[1]->origin.tls);
+    EXPECT_EQ(providers[1]->path, "");
+    EXPECT_EQ(providers[2]->origin.host, "ollama.com");
+}
+
 // All mistakes of a file come at once, each naming its provider or model.
 TEST_F(CatalogTest, ReportsEveryMistake) {
     ::unsetenv("CATALOG_TEST_KEY");

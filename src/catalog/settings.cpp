@@ -11,18 +11,17 @@ void ProviderSettings::describe(settings::Visitor& v) {
         {.name = "kind",
          .help =
              "openai: any server that speaks OpenAI's API; azure: the same with Azure's paths and header; "
-             "anthropic: Anthropic's Messages API; "
+             "anthropic: Anthropic's Messages API; ollama: Ollama's own API; gemini: Google's Gemini API; "
              "runtime: model files on this machine.",
          .apply = live,
-         .one_of = {"openai", "azure", "anthropic", "runtime"}},
+         .one_of = {"openai", "azure", "anthropic", "ollama", "gemini", "runtime"}},
         kind);
-    v.field(
-        {.name = "base_url",
-         .help =
-             "Where its API starts, as http://127.0.0.1:8000/v1 or unix:/run/model.sock:/v1; without /v1 for "
-             "anthropic, where empty means https://api.anthropic.com.",
-         .apply = live},
-        base_url);
+    v.field({.name = "base_url",
+             .help = "Where its API starts, as http://127.0.0.1:8000/v1 or unix:/run/model.sock:/v1. Kinds "
+                     "anthropic, ollama and gemini have a usual place: empty means it; anthropic's stands "
+                     "without /v1.",
+             .apply = live},
+            base_url);
     v.field(
         {.name = "api_version",
          .help =

@@ -7,7 +7,9 @@
 namespace nebula::gateway {
 namespace {
 
-namespace ondemand = simdjson::ondemand;
+namespace ondemand = raw::ondemand;
+using raw::is_of;
+using raw::is_string;
 
 constexpr std::size_t calls_max = 1024;
 
@@ -20,8 +22,8 @@ bool read_function(ondemand::value& value, std::string_view& name, std::string_v
         auto what = piece.key();
         ondemand::value text = piece.value();
         if (!is_string(text)) continue;
-        if (what == "name" && !raw_string(text, name)) return false;
-        if (what == "arguments" && !raw_string(text, arguments)) return false;
+        if (what == "name" && !raw::string(text, name)) return false;
+        if (what == "arguments" && !raw::string(text, arguments)) return false;
     }
     return true;
 }
@@ -65,7 +67,7 @@ bool read_call(ondemand::object& call, Calls& calls, ChunkSink& sink) {
         if (key == "index") {
             if (value.get_int64().get(index)) return false;
         } else if (key == "id" && is_string(value)) {
-            if (!raw_string(value, id)) return false;
+            if (!raw::string(value, id)) return false;
         } else if (key == "function" && !read_function(value, name, arguments)) {
             return false;
         }
@@ -86,9 +88,9 @@ bool read_delta(ondemand::value& value, Calls& calls, ChunkSink& sink) {
         bool is_reasoning = key == "reasoning_content" || key == "reasoning";
         if (is_reasoning || key == "content" || key == "refusal") {
             if (!is_string(part)) continue;
-            std::string_view raw;
-            if (!raw_string(part, raw)) return false;
-            sink.text(raw, is_reasoning);
+            std::string_view words;
+            if (!raw::string(part, words)) return false;
+            sink.text(words, is_reasoning);
         } else if (key == "tool_calls" && is_of(part, ondemand::json_type::array)) {
             for (auto call : part.get_array()) {
                 ondemand::object one;
@@ -133,7 +135,7 @@ void read_usage(ondemand::value& value, ChunkSink& sink) {
 }  // namespace
 
 struct ChunkReader::Impl {
-    JsonScratch scratch;
+    raw::Document document;
     Calls calls;
 };
 
@@ -144,16 +146,16 @@ void ChunkReader::restart() { impl_->calls.clear(); }
 
 bool ChunkReader::read(std::string_view data, ChunkSink& sink) {
     ondemand::object object;
-    if (impl_->scratch.start(data, object)) return false;
+    if (!impl_->document.open(data, object)) return false;
     for (auto field : object) {
         ondemand::field member;
         if (std::move(field).get(member)) return false;
         auto key = member.key();
         ondemand::value value = member.value();
         if (key == "model" && is_string(value)) {
-            std::string_view raw;
-            if (!raw_string(value, raw)) return false;
-            sink.model(raw);
+            std::string_view words;
+            if (!raw::string(value, words)) return false;
+            sink.model(words);
         } else if (key == "choices") {
             if (!read_choices(value, impl_->calls, sink)) return false;
         } else if (key == "usage") {

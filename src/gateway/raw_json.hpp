@@ -1,50 +1,51 @@
 #pragma once
-// JSON strings that are passed on as they stand: between quotes, undecoded. The parser checks escapes only
-// where it decodes them; what goes out undecoded is checked here.
+// Reading events without decoding their texts: what is only passed on is copied as the JSON that it is. A raw
+// string has its quotes and may be written again as it stands.
 
 #include <simdjson.h>
 
-#include <cstring>
+#include <string>
 #include <string_view>
 #include <vector>
 
-namespace nebula::gateway {
+namespace nebula::gateway::raw {
 
-inline bool is_of(simdjson::ondemand::value& value, simdjson::ondemand::json_type wanted) {
-    simdjson::ondemand::json_type type;
+namespace ondemand = simdjson::ondemand;
+
+inline bool is_of(ondemand::value& value, ondemand::json_type wanted) {
+    ondemand::json_type type;
     return !value.type().get(type) && type == wanted;
 }
-inline bool is_string(simdjson::ondemand::value& value) {
-    return is_of(value, simdjson::ondemand::json_type::string);
+inline bool is_string(ondemand::value& value) { return is_of(value, ondemand::json_type::string); }
+
+/// The string with its quotes, as it stands in the event. False when it is no string of JSON.
+bool string(ondemand::value& value, std::string_view& raw);
+/// A number, true, false or null as it stands; a string with its quotes. False for objects and arrays.
+bool scalar(ondemand::value& value, std::string_view& raw);
+/// An object or array, checked to be JSON all through.
+bool structure(ondemand::value& value, std::string_view& raw);
+
+/// What stands between the quotes of a raw string: pieces of one text may be put together before anybody
+/// decodes them.
+inline std::string_view inside(std::string_view raw) {
+    return raw.size() < 2 ? std::string_view() : raw.substr(1, raw.size() - 2);
 }
 
-/// The string with its quotes, as it stands in the provider's event; valid as long as that text. False when
-/// it is no string of JSON. Halves of surrogate pairs are let through: providers cut texts between them.
-bool raw_string(simdjson::ondemand::value& value, std::string_view& raw);
+/// The text itself; empty when it cannot be decoded (half a surrogate pair).
+std::string decoded(std::string_view raw);
 
-/// A parser that keeps its buffers. The parser wants padding behind the text; a copy of a small event is
-/// cheaper than proving that it has some.
-class JsonScratch {
+/// One event after the other through the same buffers.
+class Document {
    public:
-    /// Views into the document are valid until the next start().
-    simdjson::error_code start(std::string_view json, simdjson::ondemand::object& object) {
-        if (text_.size() < json.size() + simdjson::SIMDJSON_PADDING)
-            text_.resize(json.size() + simdjson::SIMDJSON_PADDING + 1024);
-        std::memcpy(text_.data(), json.data(), json.size());
-        if (auto error = parser_.iterate(text_.data(), json.size(), text_.size()).get(document_))
-            return error;
-        return document_.get_object().get(object);
-    }
-    /// Whether the object, read to its end, was all there is.
-    bool is_at_end() {
-        const char* more = nullptr;
-        return document_.current_location().get(more) != simdjson::SUCCESS;
-    }
+    /// False when the text does not begin with an object.
+    bool open(std::string_view json, ondemand::object& object);
+    /// Whether nothing follows the object that was read.
+    bool is_at_end();
 
    private:
-    simdjson::ondemand::parser parser_;
-    simdjson::ondemand::document document_;
+    ondemand::parser parser_;
     std::vector<char> text_;
+    ondemand::document document_;
 };
 
-}  // namespace nebula::gateway
+}  // namespace nebula::gateway::raw

@@ -327,7 +327,7 @@ async function partial(x, { in_frame = false } = {}) {
 async function through(x, last_kind) {
   await x.head(200, stream_head(x), { framing: x.options.framing ?? 'chunked' });
   const frames = x.wire.frames(x);
-  if (last_kind !== 'usage') x.record.usage = null;
+  if (last_kind !== 'usage' && !x.wire.reports_at_finish) x.record.usage = null;
   const last = frames.findLastIndex((f) => f.kind === last_kind);
   await send_frames(x, frames.slice(0, last + 1));
 }

@@ -15,6 +15,7 @@
 //   error(status, code, message) the object of an error body
 //   stream_type                  content type of a stream
 //   error_frame(code, message)   text of an error inside a stream
+//   reports_at_finish            true: the frame of kind finish has the report, too
 //   garbage_frame, done_frame    texts: a frame that cannot be read; the last frame
 //
 // `words_of`, `split`, `usage_of`, `finish_of` of fake_scripts.mjs give what a script's options mean; `x.options` are
@@ -22,7 +23,9 @@
 
 import { openai } from './fake_scripts.mjs';
 import { anthropic } from './fake_wire_anthropic.mjs';
+import { gemini } from './fake_wire_gemini.mjs';
+import { ollama } from './fake_wire_ollama.mjs';
 
-const wires = [anthropic, openai]; // the last one takes what is left
+const wires = [anthropic, gemini, ollama, openai]; // the last one takes what is left
 
 export const wire_of = (path) => wires.find((wire) => wire.serves(path));

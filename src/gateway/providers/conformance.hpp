@@ -82,6 +82,7 @@ class Kind {
     bool keeps_image_urls = true;   // http URLs; data URLs are expected of everybody
     bool keeps_tool_choice = true;  // none, required and a function's name
     bool tells_cached = true;
+    bool ends_with_done = true;  // else the stream is whole when it ends behind a finish reason
 };
 
 /// The same in OpenAI's API: requests as they are read, answers and chunks as they are written.

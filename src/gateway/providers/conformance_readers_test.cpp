@@ -72,7 +72,9 @@ std::string told(const Kind& kind, const std::vector<Item>& items) {
             out += is_call ? "call" : "result";
             if (kind.keeps_call_ids) out += " " + item.id;
             if (is_call) out += " " + item.name;
-            out += ": " + (is_call ? normal_json(item.text) : without_breaks(item.text)) + "\n";
+            out += ": " +
+                   (is_call ? normal_json(item.text.empty() ? "{}" : item.text) : without_breaks(item.text)) +
+                   "\n";
         }
     }
     finish_turn();

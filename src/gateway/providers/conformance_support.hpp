@@ -52,6 +52,7 @@ class StreamReader {
    public:
     void take(std::string_view lines);
     bool is_done() const { return is_done_; }
+    bool has_finish() const { return !said_.finish.empty(); }
     const std::string& error() const { return error_; }
     Said said() const;
 

@@ -84,6 +84,7 @@ Said through_stream(const Kind& kind, const std::vector<std::string>& events) {
         EXPECT_TRUE(translator->event(event, lines)) << event;
         reader.take(lines);
     }
+    if (!kind.ends_with_done) reader.take("[DONE]\n");
     return reader.said();
 }
 
@@ -96,7 +97,11 @@ void expect_same_request(const Kind& kind, const std::string& request) {
 }  // namespace
 
 void check_requests(const Kind& kind) {
-    for (const std::string& request : requests()) expect_same_request(kind, request);
+    for (const std::string& request : requests()) {
+        // Where a choice cannot be told, a refusal is as good as leaving it out.
+        bool has_choice = request.find("\"tool_choice\":") != std::string::npos;
+        if (kind.keeps_tool_choice || !has_choice) expect_same_request(kind, request);
+    }
     if (kind.keeps_image_urls) expect_same_request(kind, image_url_request);
     for (const char* none : {"", "{", "[]", "7", R"({"model":"m"})"}) {
         auto body = kind.make()->request(none);
@@ -140,7 +145,8 @@ void check_broken_streams(const Kind& kind) {
             std::string lines;
             ASSERT_TRUE(translator->event(events[at], lines)) << events[at];
             reader.take(lines);
-            EXPECT_FALSE(reader.is_done()) << "whole without its last event, at " << events[at];
+            bool looks_whole = kind.ends_with_done ? reader.is_done() : reader.has_finish();
+            EXPECT_FALSE(looks_whole) << "whole without its last event, at " << events[at];
         }
     }
     for (const char* nonsense : {"{", "[]", "7", "\"text\"", "{\"a\":"}) {

@@ -1,5 +1,7 @@
 #include "gateway/provider.hpp"
 #include "gateway/providers/anthropic/messages.hpp"
+#include "gateway/providers/gemini/gemini.hpp"
+#include "gateway/providers/ollama/ollama.hpp"
 #include "gateway/providers/openai/openai.hpp"
 
 namespace nebula::gateway {
@@ -10,10 +12,12 @@ const Provider& provider_of(catalog::ProviderKind kind) {
             return openai::azure_provider();
         case catalog::ProviderKind::anthropic:
             return anthropic::provider();
+        case catalog::ProviderKind::ollama:
+            return ollama::provider();
+        case catalog::ProviderKind::gemini:
+            return gemini::provider();
         case catalog::ProviderKind::openai:
         case catalog::ProviderKind::runtime:
-        case catalog::ProviderKind::ollama:
-        case catalog::ProviderKind::gemini:
             return openai::provider();
     }
     return openai::provider();

@@ -52,7 +52,7 @@ bool read_count(ondemand::value& value, Count& out) {
 // an object is passed over.
 template <class Take>
 bool each_member(ondemand::value& value, Take take) {
-    if (!is_of(value, ondemand::json_type::object)) return true;
+    if (!raw::is_of(value, ondemand::json_type::object)) return true;
     ondemand::object object;
     if (value.get_object().get(object)) return false;
     for (auto field : object) {
@@ -65,11 +65,11 @@ bool each_member(ondemand::value& value, Take take) {
 }
 
 bool take_raw(ondemand::value& value, std::string_view& raw) {
-    return !is_string(value) || raw_string(value, raw);
+    return !raw::is_string(value) || raw::string(value, raw);
 }
 
 bool take_text(ondemand::value& value, std::string& out) {
-    if (!is_string(value)) return true;
+    if (!raw::is_string(value)) return true;
     std::string_view text;
     if (value.get_string().get(text)) return false;
     out = text;
@@ -107,10 +107,8 @@ bool read_block(ondemand::value& value, Event& event) {
         if (key == "data") return take_raw(inner, event.raw_data);
         if (key == "text") return take_raw(inner, event.raw_text);
         if (key == "thinking") return take_raw(inner, event.raw_thinking);
-        if (key == "input" && is_of(inner, ondemand::json_type::object)) {
-            ondemand::object object;
-            return !inner.get_object().get(object) && !object.raw_json().get(event.raw_input);
-        }
+        if (key == "input" && raw::is_of(inner, ondemand::json_type::object))
+            return raw::structure(inner, event.raw_input);
         return true;
     });
 }
@@ -158,7 +156,7 @@ struct EventReader::Impl {
 
     bool parse(std::string_view data, Event& event) {
         ondemand::object object;
-        if (scratch.start(data, object)) return false;
+        if (!document.open(data, object)) return false;
         for (auto field : object) {
             ondemand::field member;
             if (std::move(field).get(member)) return false;
@@ -166,7 +164,7 @@ struct EventReader::Impl {
             ondemand::value value = member.value();
             bool is_fine = true;
             if (key == "type")
-                is_fine = is_string(value) && take_text(value, event.type);
+                is_fine = raw::is_string(value) && take_text(value, event.type);
             else if (key == "index")
                 is_fine = !value.get_int64().get(event.index);
             else if (key == "delta")
@@ -183,7 +181,7 @@ struct EventReader::Impl {
                 });
             if (!is_fine) return false;
         }
-        return !event.type.empty() && scratch.is_at_end();
+        return !event.type.empty() && document.is_at_end();
     }
 
     bool start(std::string_view raw_id, std::string_view raw_model) {
@@ -331,7 +329,7 @@ struct EventReader::Impl {
 
     const std::string id;
     const std::int64_t created;
-    JsonScratch scratch;
+    raw::Document document;
     Usage usage;
     std::string head, prefix;  // of every chunk; empty before the start
     std::string* out = nullptr;
