@@ -66,12 +66,11 @@ function assert_asked(kind, record, ask) {
   assert.equal(record.model, `upstream-${kind.name}`);
   const asked = kind.asked(record);
   const results = (ask.history ?? []).flatMap(({ calls, results: texts }) => calls.map(({ id }, i) => [id, texts[i]]));
-  const told = kind.calls_have_ids === false ? results.map(([, text]) => text) : results;
   assert.deepEqual(asked, {
     system: ask.system ?? '',
     question: plain.question,
     tools: (ask.tools ?? []).map((t) => t.name),
-    results: told,
+    results,
     image: ask.image?.data,
     schema: ask.schema,
     thinks: ask.thinks === true,

@@ -44,5 +44,44 @@ const anthropic = {
   },
 };
 
-/** A kind is tested as soon as it stands here. `calls_have_ids: false`: the API has none, and results are in order. */
-export const kinds = [openai, anthropic];
+const ollama = {
+  name: 'ollama',
+  base_url: root_of,
+  asked({ body }) {
+    const of = (role) => body.messages.filter((m) => m.role === role);
+    const user = of('user')[0];
+    return {
+      system: of('system').map((m) => m.content).join(''),
+      question: user.content,
+      tools: (body.tools ?? []).map((t) => t.function.name),
+      results: of('tool').map((m) => [m.tool_call_id, m.content]),
+      image: user.images?.[0],
+      schema: body.format,
+      thinks: Boolean(body.think),
+      cap: body.options?.num_predict,
+    };
+  },
+};
+
+const gemini = {
+  name: 'gemini',
+  base_url: root_of,
+  asked({ body }) {
+    const texts = (parts) => (parts ?? []).map((part) => part.text ?? '').join('');
+    const parts = body.contents.flatMap((turn) => turn.parts);
+    const config = body.generationConfig ?? {};
+    return {
+      system: texts(body.systemInstruction?.parts),
+      question: texts(body.contents[0].parts),
+      tools: (body.tools ?? []).flatMap((t) => t.functionDeclarations.map((f) => f.name)),
+      results: parts.flatMap(({ functionResponse: f }) => (f ? [[f.id, Object.values(f.response).join('')]] : [])),
+      image: parts.find((part) => part.inlineData)?.inlineData.data,
+      schema: config.responseJsonSchema,
+      thinks: config.thinkingConfig?.includeThoughts === true,
+      cap: config.maxOutputTokens,
+    };
+  },
+};
+
+/** A kind is tested as soon as it stands here. */
+export const kinds = [openai, anthropic, ollama, gemini];
