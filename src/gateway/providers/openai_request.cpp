@@ -34,17 +34,6 @@ const json::value* member(const json::object& object, std::string_view name) {
     return value == nullptr || value->is_null() ? nullptr : value;
 }
 
-const json::object* object_of(const json::object& object, std::string_view name) {
-    const json::value* value = object.if_contains(name);
-    return value == nullptr ? nullptr : value->if_object();
-}
-
-std::string_view text_of(const json::object& object, std::string_view name) {
-    const json::value* value = object.if_contains(name);
-    return value != nullptr && value->is_string() ? std::string_view(value->get_string())
-                                                  : std::string_view();
-}
-
 std::optional<std::int64_t> output_cap(const json::object& request) {
     std::optional<std::int64_t> cap;
     for (const char* name : {"max_tokens", "max_completion_tokens"}) {

@@ -10,10 +10,13 @@
 #include <string_view>
 
 #include "base/result.hpp"
+#include "gateway/providers/members.hpp"
 
 namespace nebula::gateway::openai_request {
 
 namespace json = boost::json;
+using members::object_of;
+using members::text_of;
 
 /// invalid_request: "`param` `why`".
 std::unexpected<Error> bad(std::string param, const std::string& why);
@@ -22,9 +25,6 @@ Result<json::object> parse(std::string_view body);
 
 /// Null when absent or JSON's null.
 const json::value* member(const json::object& object, std::string_view name);
-const json::object* object_of(const json::object& object, std::string_view name);
-/// Empty when it is no text.
-std::string_view text_of(const json::object& object, std::string_view name);
 /// The smaller one of the two caps.
 std::optional<std::int64_t> output_cap(const json::object& request);
 /// `stop` as the list that it may be.
