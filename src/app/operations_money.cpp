@@ -175,11 +175,7 @@ Operations::Answer Operations::codes_create(json::object arguments) {
 Operations::Answer Operations::prices_set(json::object arguments) {
     http::Fields fields(std::move(arguments));
     std::string model = fields.text("model");
-    billing::Prices prices;
-    prices.input_per_m = fields.credits("input_per_m");
-    prices.output_per_m = fields.credits("output_per_m");
-    prices.cached_input_per_m = fields.credits_or_none("cached_input_per_m").value_or(prices.input_per_m);
-    prices.request = fields.credits_or_none("request").value_or(Nanos{});
+    billing::Prices prices = billing::read_prices(fields);
     auto from = fields.time_or_none("effective_from");
     if (auto ok = fields.error(); !ok) co_return fail(ok.error());
     auto done = co_await services_.bills->set_price(model, prices, from.value_or(Time()));

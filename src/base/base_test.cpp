@@ -86,6 +86,28 @@ TEST(Nanos, PrintsExactlyAndReadsBack) {
     EXPECT_EQ(Nanos{std::numeric_limits<std::int64_t>::min()}.text(), "-9223372036.854775808");
 }
 
+// Lists of models and JSON numbers want as few digits as there are, and all of them.
+TEST(Nanos, ShortTextsAreExact) {
+    struct Row {
+        std::int64_t value;
+        const char* text;
+        const char* of_one;
+    };
+    const Row rows[] = {
+        {0, "0", "0"},
+        {350'000'000, "0.35", "0.00000035"},
+        {10'000'000'000, "10", "0.00001"},
+        {1, "0.000000001", "0.000000000000001"},
+        {-3'500'000'000, "-3.5", "-0.0000035"},
+        {1'000'000'000'000'000, "1000000", "1"},
+        {std::numeric_limits<std::int64_t>::min(), "-9223372036.854775808", "-9223.372036854775808"},
+    };
+    for (const Row& row : rows) {
+        EXPECT_EQ(Nanos{row.value}.short_text(), row.text);
+        EXPECT_EQ(price_of_one(Nanos{row.value}), row.of_one);
+    }
+}
+
 // A price is rounded up once per record: never to zero, never twice.
 TEST(Nanos, RoundsUpOnceAndSaturates) {
     EXPECT_EQ(round_up(price(0, Nanos{200'000'000})), Nanos{0});

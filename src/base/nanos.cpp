@@ -5,6 +5,22 @@
 #include "base/check.hpp"
 
 namespace nebula {
+namespace {
+
+// amount.value / 10^places, without zeros at the end.
+std::string shortest(Nanos amount, std::size_t places) {
+    // Through unsigned, so that the smallest value has a magnitude.
+    auto magnitude = amount.value < 0 ? 0 - static_cast<std::uint64_t>(amount.value)
+                                      : static_cast<std::uint64_t>(amount.value);
+    std::string digits = std::to_string(magnitude);
+    if (digits.size() <= places) digits.insert(0, places + 1 - digits.size(), '0');
+    digits.insert(digits.size() - places, ".");
+    digits.erase(digits.find_last_not_of('0') + 1);
+    if (digits.back() == '.') digits.pop_back();
+    return amount.value < 0 ? "-" + digits : digits;
+}
+
+}  // namespace
 
 std::optional<Nanos> Nanos::parse(std::string_view text) {
     bool negative = text.starts_with('-');
@@ -40,6 +56,10 @@ std::string Nanos::text() const {
     while (digits.size() > 4 && digits.back() == '0') digits.pop_back();
     return (value < 0 ? "-" : "") + std::to_string(magnitude / per_credit) + "." + digits;
 }
+
+std::string Nanos::short_text() const { return shortest(*this, 9); }
+
+std::string price_of_one(Nanos per_million) { return shortest(per_million, 15); }
 
 Nanos operator+(Nanos a, Nanos b) {
     Nanos sum;

@@ -19,6 +19,8 @@ struct Nanos {
     static std::optional<Nanos> parse(std::string_view text);
     /// Exact decimal text with at least 4 fraction digits: "9.9940", "0.000123456"; zero is "0".
     std::string text() const;
+    /// Exact decimal text, as short as it can be; also a JSON number: "10", "0.2", "-3.5", "0".
+    std::string short_text() const;
 
     auto operator<=>(const Nanos&) const = default;
 };
@@ -40,5 +42,7 @@ inline MicroNanos price(std::int64_t units, Nanos per_million) {
 inline MicroNanos operator+(MicroNanos a, MicroNanos b) { return {a.value + b.value}; }
 /// Rounds up to whole nano-dollars; saturates at the largest Nanos.
 Nanos round_up(MicroNanos amount);
+/// Of a price per million the price of one, exact and as short as it can be: "0.0000002".
+std::string price_of_one(Nanos per_million);
 
 }  // namespace nebula

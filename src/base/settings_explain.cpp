@@ -83,7 +83,7 @@ class Collector final : public Visitor {
     static std::string words(const Field& about) {
         std::string out;
         for (std::string_view word : about.one_of)
-            out += (out.empty() ? "one of " : ", ") + std::string(word);
+            out += (out.empty() ? "one of " : ", ") + std::string(word.empty() ? "\"\"" : word);
         return out.empty() ? out : out + "; ";
     }
     static std::string range(const Field& about) {

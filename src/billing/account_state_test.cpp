@@ -286,6 +286,14 @@ TEST(ChargeOf, IsExactAndRoundedUpOnce) {
     constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
     Prices usual{Nanos{200'000'000}, Nanos{600'000'000}, Nanos{50'000'000}};
     Prices tiny{Nanos{1}, Nanos{1}, Nanos{1}};
+    Prices apart = usual;
+    apart.cache_write_per_m = Nanos{250'000'000};
+    apart.reasoning_per_m = Nanos{900'000'000};
+    apart.unit = Nanos{40'000'000};
+    Prices whole = apart;
+    whole.request = Nanos{7};
+    Prices tiny_apart = tiny;
+    tiny_apart.cache_write_per_m = tiny_apart.reasoning_per_m = Nanos{1};
     const PriceCase cases[] = {
         {"nothing", usual, {0, 0, 0}, 0},
         {"one of each", usual, {1, 0, 1}, 800},
@@ -296,10 +304,62 @@ TEST(ChargeOf, IsExactAndRoundedUpOnce) {
         {"free", {}, {1'000'000, 0, 1'000'000}, 0},
         {"negative counts", usual, {-5, -5, -5}, 0},
         {"more cached than there is", usual, {10, 99, 0}, 500},
+        {"written to the cache", apart, {1000, 400, 0, 500}, 100 * 200 + 400 * 50 + 500 * 250},
+        {"more written than there is", apart, {10, 4, 0, 99}, 4 * 50 + 6 * 250},
+        {"more cached than there is, and written", apart, {10, 99, 0, 99}, 10 * 50},
+        {"reasoning", apart, {0, 0, 100, 0, 60}, 40 * 600 + 60 * 900},
+        {"more reasoning than there is", apart, {0, 0, 10, 0, 99}, 10 * 900},
+        {"negative parts", apart, {10, 0, 10, -5, -5, -5}, 10 * 200 + 10 * 600},
+        {"units", apart, {0, 0, 0, 0, 0, 3}, 3 * 40'000'000},
+        {"everything and a request",
+         whole,
+         {1000, 400, 100, 500, 60, 2},
+         7 + 100 * 200 + 400 * 50 + 500 * 250 + 40 * 600 + 60 * 900 + 2 * 40'000'000},
+        {"rounds up once, apart", tiny_apart, {333'333, 0, 333'333, 333'333, 333'333, 0}, 1},
+        {"more units than anybody has", apart, {0, 0, 0, 0, 0, most}, most},
+        {"written for free", usual, {10, 0, 0, 10}, 0},
         {"saturates", {Nanos{most}, Nanos{most}, Nanos{most}}, {most, 0, most}, most},
     };
     for (const PriceCase& one : cases)
         EXPECT_EQ(charge_of(one.prices, one.usage).value, one.expected) << one.name;
+}
+
+// A quota is worth most where tokens are dearest: what is left to pay must follow one rule, also in `verify`.
+TEST(ChargeOf, AQuotaPaysPlainTokensFirstAndNeverUnits) {
+    struct Row {
+        TokenUsage usage;
+        std::int64_t quota_input, quota_output;
+        TokenUsage left;
+    };
+    const Row rows[] = {
+        {{100, 30, 50, 20, 10, 2}, 0, 0, {100, 30, 50, 20, 10, 2}},
+        {{100, 30, 50, 20, 10, 2}, 50, 40, {50, 30, 10, 20, 10, 2}},
+        {{100, 30, 50, 20, 10, 2}, 60, 45, {40, 30, 5, 10, 5, 2}},
+        {{100, 30, 50, 20, 10, 2}, 80, 50, {20, 20, 0, 0, 0, 2}},
+        {{100, 30, 50, 20, 10, 2}, 999, 999, {0, 0, 0, 0, 0, 2}},
+    };
+    for (const Row& row : rows) {
+        TokenUsage left = uncovered(row.usage, row.quota_input, row.quota_output);
+        EXPECT_EQ(left.input, row.left.input) << row.quota_input;
+        EXPECT_EQ(left.cached, row.left.cached) << row.quota_input;
+        EXPECT_EQ(left.cache_write, row.left.cache_write) << row.quota_input;
+        EXPECT_EQ(left.output, row.left.output) << row.quota_output;
+        EXPECT_EQ(left.reasoning, row.left.reasoning) << row.quota_output;
+        EXPECT_EQ(left.units, row.left.units);
+    }
+}
+
+// A hold must do for the dearest kind of token that the answer may turn out to have.
+TEST(ChargeOf, TheDearestPricesAreNeverBelowTheCharge) {
+    Prices prices{Nanos{5}, Nanos{10}, Nanos{1}, Nanos{3}, Nanos{7}, Nanos{12}, Nanos{2}};
+    Prices most = dearest(prices);
+    EXPECT_EQ(most.input_per_m, Nanos{7});
+    EXPECT_EQ(most.output_per_m, Nanos{12});
+    EXPECT_EQ(most.request, Nanos{3});
+    EXPECT_EQ(most.unit, Nanos{2});
+    prices.cache_write_per_m = prices.reasoning_per_m = {};
+    EXPECT_EQ(dearest(prices).input_per_m, Nanos{5});
+    EXPECT_EQ(dearest(prices).output_per_m, Nanos{10});
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "billing/billing.hpp"
 
 #include <algorithm>
+#include <array>
 
 #include "base/log.hpp"
 #include "billing/admission/impl.hpp"
@@ -12,6 +13,19 @@ namespace nebula::billing {
 namespace {
 
 constexpr std::int64_t usage_rows_max = 10'000;
+constexpr std::int64_t units_max = 1'000'000'000'000;
+
+/// What the price changes by for tokens that are not plain ones, and the units. `plain`: prompt tokens that
+/// were not cached.
+MicroNanos apart(const Prices& prices, const TokenUsage& usage, std::int64_t plain, std::int64_t output) {
+    std::int64_t written = std::clamp<std::int64_t>(usage.cache_write, 0, plain);
+    std::int64_t reasoning = std::clamp<std::int64_t>(usage.reasoning, 0, output);
+    std::int64_t units = std::clamp<std::int64_t>(usage.units, 0, units_max);
+    __int128 per_unit = static_cast<__int128>(units) * 1'000'000 * prices.unit.value;
+    return price(written, prices.cache_write_per_m) + price(-written, prices.input_per_m) +
+           price(reasoning, prices.reasoning_per_m) + price(-reasoning, prices.output_per_m) +
+           MicroNanos{per_unit};
+}
 
 }  // namespace
 
@@ -58,12 +72,39 @@ Nanos charge_of(const Prices& prices, const TokenUsage& usage) {
     std::int64_t output = std::max<std::int64_t>(0, usage.output);
     MicroNanos sum = price(input - cached, prices.input_per_m) + price(cached, prices.cached_input_per_m) +
                      price(output, prices.output_per_m);
+    if ((usage.cache_write | usage.reasoning | usage.units) != 0) [[unlikely]]
+        sum = sum + apart(prices, usage, input - cached, output);
     return std::max(Nanos{}, round_up(sum + price(1'000'000, prices.request)));
 }
 
 TokenUsage uncovered(const TokenUsage& usage, std::int64_t quota_input, std::int64_t quota_output) {
-    std::int64_t input = std::max<std::int64_t>(0, usage.input - quota_input);
-    return {input, std::min(usage.cached, input), std::max<std::int64_t>(0, usage.output - quota_output)};
+    TokenUsage left = usage;
+    left.input = std::max<std::int64_t>(0, usage.input - quota_input);
+    left.cached = std::min(usage.cached, left.input);
+    left.cache_write = std::min(usage.cache_write, left.input - std::max<std::int64_t>(0, left.cached));
+    left.output = std::max<std::int64_t>(0, usage.output - quota_output);
+    left.reasoning = std::min(usage.reasoning, left.output);
+    return left;
+}
+
+Prices token_prices(Nanos input_per_m, Nanos output_per_m) {
+    return {.input_per_m = input_per_m,
+            .output_per_m = output_per_m,
+            .cached_input_per_m = input_per_m,
+            .cache_write_per_m = input_per_m,
+            .reasoning_per_m = output_per_m};
+}
+
+Prices dearest(Prices prices) {
+    prices.input_per_m = std::max({prices.input_per_m, prices.cached_input_per_m, prices.cache_write_per_m});
+    prices.output_per_m = std::max(prices.output_per_m, prices.reasoning_per_m);
+    return prices;
+}
+
+bool is_unit(std::string_view word) {
+    constexpr std::array<std::string_view, 6> words = {"",          "image",    "second",
+                                                       "character", "document", "request"};
+    return std::ranges::find(words, word) != words.end();
 }
 
 Billing::Impl::Impl(const BillingSettings& given, store::Db& database, const Clock& source,

@@ -46,31 +46,46 @@ struct BillingSettings {
     void describe(settings::Visitor& v);
 };
 
-/// nano-dollars per million tokens, and per request.
+/// nano-dollars per million tokens, per request, and per unit of what is not counted in tokens.
 struct Prices {
     Nanos input_per_m;
     Nanos output_per_m;
-    Nanos
-        cached_input_per_m;  // of cached prompt tokens; equal to input_per_m unless the model says otherwise
-    Nanos request = {};      // flat, on top of the tokens
+    Nanos cached_input_per_m;      // of cached prompt tokens
+    Nanos request = {};            // flat, on top of everything else
+    Nanos cache_write_per_m = {};  // of prompt tokens written to the provider's cache
+    Nanos reasoning_per_m = {};    // of reasoning tokens
+    Nanos unit = {};               // of one image, second, character, document
 };
+/// The usual: what is cached, written to a cache or thought costs what other tokens cost.
+Prices token_prices(Nanos input_per_m, Nanos output_per_m);
+/// For the worst case, before it is known what the tokens are: all of them of the dearest kind.
+Prices dearest(Prices prices);
 
 struct TokenUsage {
-    std::int64_t input = 0;   // prompt tokens, cached ones included
-    std::int64_t cached = 0;  // of these
-    std::int64_t output = 0;  // completion tokens, reasoning included
+    std::int64_t input = 0;        // prompt tokens, cached and written ones included
+    std::int64_t cached = 0;       // of these, read from the provider's cache
+    std::int64_t output = 0;       // completion tokens, reasoning included
+    std::int64_t cache_write = 0;  // of input, written to the provider's cache; none of them is cached
+    std::int64_t reasoning = 0;    // of output
+    std::int64_t units = 0;        // beside the tokens: images, seconds …, one kind per record
 };
-/// Exact, rounded up once, never negative (negative counts are taken as 0, cached as at most input).
+/// Exact, rounded up once, never negative: negative counts are taken as 0, cached as at most input,
+/// cache_write as at most what else there is of input, reasoning as at most output, units as at most 10^12.
 Nanos charge_of(const Prices& prices, const TokenUsage& usage);
-/// What is left to be charged of `usage` when a quota paid for so many tokens: tokens that were not cached
-/// are paid first. A record's price is charge_of(prices, uncovered(usage, quota_input, quota_output)).
+/// What is left to be charged of `usage` when a quota paid for so many tokens. It pays for plain tokens
+/// first, then for those written to a cache or thought, for cached ones last; never for units. A record's
+/// price is charge_of(prices, uncovered(usage, quota_input, quota_output)).
 TokenUsage uncovered(const TokenUsage& usage, std::int64_t quota_input, std::int64_t quota_output);
 
 enum class Outcome { completed, client_left, upstream_failed, cancelled };
 /// "completed", "client_left" …: as stored, and in metrics.
 const char* outcome_name(Outcome outcome);
 
-/// One request's metered use; `id` is the idempotency key.
+/// "image", "second", "character", "document", "request"; also the empty word.
+bool is_unit(std::string_view word);
+
+/// One request's metered use; `id` is the idempotency key. Prices of what it has none of (cache writes,
+/// reasoning, units) are recorded as zero.
 struct UsageRecord {
     RequestId id;
     AccountId account;
@@ -87,6 +102,7 @@ struct UsageRecord {
     std::int64_t latency_us = 0;
     std::int64_t first_token_us = 0;
     std::string product = "llm";  // bills group by it: llm, gen_api, gpu, serverless, cloud_storage
+    std::string unit = {};        // what usage.units counts, see is_unit(); empty without units
     // Tokens that the plan's quota paid for; set by settle(), and when read back.
     std::int64_t quota_input = 0;
     std::int64_t quota_output = 0;

@@ -17,7 +17,16 @@
 #include "http/http.hpp"
 #include "store/store.hpp"
 
+namespace nebula::http {
+class Fields;
+}
+
 namespace nebula::billing {
+
+/// The members input_per_m, output_per_m, cached_input_per_m, cache_write_per_m, reasoning_per_m, request,
+/// unit of what somebody sent. Only the first two are required: what is not told costs what other tokens
+/// cost, or nothing.
+Prices read_prices(http::Fields& fields);
 
 struct InvoiceSettings {  // [invoice]
     std::string seller_name = "Nebula";

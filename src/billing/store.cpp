@@ -19,7 +19,7 @@ constexpr Sql sql_list_usage{
     "SELECT id, key_id, model, provider, input_tokens, cached_tokens, output_tokens, price_input_per_m,"
     " price_output_per_m, price_cached_input_per_m, is_estimated, is_streamed, outcome, status, started_at,"
     " latency_us, first_token_us, product, quota_input, quota_output, price_request, charge, written_off,"
-    " posting_id FROM usage_records WHERE account_id = $1 ORDER BY id DESC LIMIT $2"};
+    " posting_id," USAGE_APART " FROM usage_records WHERE account_id = $1 ORDER BY id DESC LIMIT $2"};
 
 constexpr std::array outcomes = {Outcome::completed, Outcome::client_left, Outcome::upstream_failed,
                                  Outcome::cancelled};
@@ -44,6 +44,16 @@ const char* outcome_name(Outcome outcome) {
             return "cancelled";
     }
     return "completed";
+}
+
+void read_apart(const Row& row, int at, UsageRecord& record) {
+    record.usage.cache_write = row.i64(at);
+    record.usage.reasoning = row.i64(at + 1);
+    record.usage.units = row.i64(at + 2);
+    record.unit = row.text(at + 3);
+    record.prices.cache_write_per_m = Nanos{row.i64(at + 4)};
+    record.prices.reasoning_per_m = Nanos{row.i64(at + 5)};
+    record.prices.unit = Nanos{row.i64(at + 6)};
 }
 
 bool posting_exists(Tx& tx, PostingId posting) {
@@ -84,6 +94,7 @@ std::vector<UsageRecord> list_usage(Tx& tx, AccountId account, std::int64_t limi
         r.charge = Nanos{row.i64(21)};
         r.written_off = Nanos{row.i64(22)};
         if (!row.is_null(23)) r.posting = PostingId::from_db(row.i64(23));
+        read_apart(row, 24, r);
     });
     return records;
 }

@@ -1,6 +1,7 @@
 #pragma once
 // Every SQL statement of billing, as functions of a transaction. Private to billing.
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -64,6 +65,39 @@ struct BatchBuffer {
 /// records, charges bonus first, chains the postings, adds to the hourly sums. False when some id is in the
 /// table already: roll back then. Throws DbError when the ledger does not have what was charged.
 bool insert_batch(store::Tx& tx, std::span<Entry* const> entries, BatchBuffer& buffer, Time now);
+
+/// The columns that most records leave at zero; selected in this order with USAGE_APART and read from `at`
+/// on.
+#define USAGE_APART                                                                \
+    " cache_write_tokens, reasoning_tokens, units, unit, price_cache_write_per_m," \
+    " price_reasoning_per_m, price_unit"
+void read_apart(const store::Row& row, int at, UsageRecord& record);
+inline bool has_apart(const UsageRecord& r) {
+    return (r.usage.cache_write | r.usage.reasoning | r.usage.units | r.prices.cache_write_per_m.value |
+            r.prices.reasoning_per_m.value | r.prices.unit.value) != 0 ||
+           !r.unit.empty();
+}
+
+/// One row of usage_hours without its key, in the order of its columns.
+struct HourSums {
+    static constexpr std::size_t usual = 8, all = 11;  // columns: the further ones are mostly zero
+    std::array<std::int64_t, all> values{};
+    void add(const TokenUsage& usage, const Settled& settled) {
+        const std::array<std::int64_t, all> added{1,
+                                                  usage.input,
+                                                  usage.cached,
+                                                  usage.output,
+                                                  settled.quota_input,
+                                                  settled.quota_output,
+                                                  settled.charge.value,
+                                                  settled.written_off.value,
+                                                  usage.cache_write,
+                                                  usage.reasoning,
+                                                  usage.units};
+        for (std::size_t i = 0; i < all; ++i) values[i] += added[i];
+    }
+    bool operator==(const HourSums&) const = default;
+};
 
 struct Recorded {
     PostingId posting;

@@ -95,14 +95,7 @@ class Builder {
         model->model_class = from.model_class;
         model->context_length = from.context_length;
         model->max_output_tokens = std::min(from.max_output_tokens, from.context_length);
-        model->prices = {from.price_input_per_m, from.price_output_per_m, from.price_input_per_m};
-        if (!from.price_cached_input_per_m.empty()) {
-            auto price = Nanos::parse(from.price_cached_input_per_m);
-            if (!price || price->value < 0)
-                problem(who + ": price_cached_input_per_m must be a decimal number in quotes, as \"0.05\"");
-            else
-                model->prices.cached_input_per_m = *price;
-        }
+        set_prices(*model, from, who);
         model->endpoints = from.endpoints;
         model->is_ordered = from.strategy == "ordered";
         model->disconnect = disconnect_of(from.disconnect);
@@ -134,7 +127,7 @@ class Builder {
         model->model_class = "basic";
         model->context_length = from.context_length > 0 ? from.context_length : local_context_default;
         model->max_output_tokens = std::min<std::int64_t>(model->context_length, local_context_default);
-        model->prices = {local_price_input, local_price_output, local_price_input};
+        model->prices = billing::token_prices(local_price_input, local_price_output);
         model->routes.push_back({runtime_provider(), from.id, 1});
         add(std::move(model), "model \"" + from.id + "\"");
     }
@@ -146,6 +139,27 @@ class Builder {
 
    private:
     void problem(std::string text) { problems_.push_back(std::move(text)); }
+
+    void set_prices(Model& model, const ModelSettings& from, const std::string& who) {
+        billing::Prices& prices = model.prices;
+        prices = billing::token_prices(from.price_input_per_m, from.price_output_per_m);
+        prices.request = from.price_request;
+        prices.unit = from.price_unit;
+        model.unit = from.unit;
+        auto set = [&](const char* name, const std::string& text, Nanos& to) {
+            if (text.empty()) return;
+            auto price = Nanos::parse(text);
+            if (price && price->value >= 0)
+                to = *price;
+            else
+                problem(who + ": " + name + " must be a decimal number in quotes, as \"0.05\"");
+        };
+        set("price_cached_input_per_m", from.price_cached_input_per_m, prices.cached_input_per_m);
+        set("price_cache_write_per_m", from.price_cache_write_per_m, prices.cache_write_per_m);
+        set("price_reasoning_per_m", from.price_reasoning_per_m, prices.reasoning_per_m);
+        if (from.unit.empty() && from.price_unit != Nanos{})
+            problem(who + ": price_unit needs a unit: image, second, character or document");
+    }
 
     void set_url(Provider& provider, const ProviderSettings& from, const std::string& who) {
         std::string base_url = from.base_url.empty() ? std::string(usual_url(provider.kind)) : from.base_url;

@@ -50,6 +50,11 @@ struct ModelSettings {  // [[model]]
     Nanos price_input_per_m;
     Nanos price_output_per_m;
     std::string price_cached_input_per_m;  // decimal text; empty = price_input_per_m
+    std::string price_cache_write_per_m;   // likewise
+    std::string price_reasoning_per_m;     // empty = price_output_per_m
+    Nanos price_request;
+    Nanos price_unit;
+    std::string unit;  // what price_unit is for; see billing::is_unit
     std::vector<std::string> endpoints = {"chat"};
     std::vector<RouteSettings> routes;
     std::string strategy = "weighted";          // weighted | ordered
@@ -91,6 +96,7 @@ struct Model {
     std::int64_t context_length = 0;
     std::int64_t max_output_tokens = 0;
     billing::Prices prices;
+    std::string unit;                    // what prices.unit is for; empty: tokens only
     std::vector<std::string> endpoints;  // "chat", "embeddings", …
     bool serves(std::string_view endpoint) const;
     bool is_ordered = false;

@@ -59,6 +59,11 @@ max_output_tokens = 8192
 price_input_per_m = "0.20"
 price_output_per_m = "0.60"
 price_cached_input_per_m = "0.05"
+price_cache_write_per_m = "0.25"
+price_reasoning_per_m = "0"
+price_request = "0.001"
+price_unit = "0.04"
+unit = "image"
 endpoints = ["chat"]
 strategy = "ordered"
 disconnect = "drain"
@@ -67,6 +72,8 @@ tpm = 600
 routes = [{ provider = "vllm-1", model = "Qwen/Qwen3-32B", weight = 1 }, { provider = "remote", weight = 3 }]
 [[model]]
 id = "org/name:tag"
+price_input_per_m = "3"
+price_output_per_m = "4"
 endpoints = ["embeddings"]
 context_length = 100
 routes = [{ provider = "remote" }]
@@ -80,6 +87,11 @@ routes = [{ provider = "remote" }]
     EXPECT_EQ(model->prices.input_per_m, Nanos{200'000'000});
     EXPECT_EQ(model->prices.output_per_m, Nanos{600'000'000});
     EXPECT_EQ(model->prices.cached_input_per_m, Nanos{50'000'000});
+    EXPECT_EQ(model->prices.cache_write_per_m, Nanos{250'000'000});
+    EXPECT_EQ(model->prices.reasoning_per_m, Nanos{}) << "free is a price";
+    EXPECT_EQ(model->prices.request, Nanos{1'000'000});
+    EXPECT_EQ(model->prices.unit, Nanos{40'000'000});
+    EXPECT_EQ(model->unit, "image");
     EXPECT_TRUE(model->serves("chat") && model->is_ordered);
     EXPECT_EQ(model->disconnect, Disconnect::drain);
     EXPECT_EQ(model->rpm, 5);
@@ -102,7 +114,11 @@ routes = [{ provider = "remote" }]
     ASSERT_NE(second, nullptr);
     EXPECT_FALSE(second->serves("chat"));
     EXPECT_EQ(second->max_output_tokens, 100);  // never beyond the context
-    EXPECT_EQ(second->prices.cached_input_per_m, second->prices.input_per_m);
+    for (Nanos price : {second->prices.cached_input_per_m, second->prices.cache_write_per_m})
+        EXPECT_EQ(price, second->prices.input_per_m);
+    EXPECT_EQ(second->prices.reasoning_per_m, Nanos{4'000'000'000});
+    EXPECT_EQ(second->prices.request, Nanos{});
+    EXPECT_EQ(second->unit, "");
     EXPECT_EQ(built.snapshot->find("org/name"), nullptr);
     EXPECT_EQ(built.snapshot->find(""), nullptr);
     EXPECT_THAT(built.snapshot->models, testing::ElementsAre(model, second));
@@ -161,6 +177,9 @@ routes = [{ provider = "nobody" }, { provider = "remote" }]
 [[model]]
 id = "a"
 price_cached_input_per_m = "-1"
+price_cache_write_per_m = "1,5"
+price_reasoning_per_m = "free"
+price_unit = "1"
 [[model]]
 id = "with space"
 routes = [{ provider = "remote" }]
@@ -177,8 +196,10 @@ routes = [{ provider = "remote" }]
             "provider \"ca\": ca_file /does/not/exist.pem cannot be read",
             "model \"a\" has a route to the unknown provider \"nobody\"",
             StartsWith("model \"a\": price_cached_input_per_m must be"),
-            "model \"a\" has no route and no model file", "model \"a\" is configured twice",
-            StartsWith("model \"with space\" needs an id")));
+            StartsWith("model \"a\": price_cache_write_per_m must be"),
+            StartsWith("model \"a\": price_reasoning_per_m must be"),
+            StartsWith("model \"a\": price_unit needs a unit"), "model \"a\" has no route and no model file",
+            "model \"a\" is configured twice", StartsWith("model \"with space\" needs an id")));
 }
 
 // A key with a line break would let it write headers of its own.

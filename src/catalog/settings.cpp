@@ -102,6 +102,27 @@ void ModelSettings::describe(settings::Visitor& v) {
          .help = "USD per million prompt tokens that the provider had cached; empty: as other prompt tokens.",
          .apply = live},
         price_cached_input_per_m);
+    v.field(
+        {.name = "price_cache_write_per_m",
+         .help = "USD per million prompt tokens that were written to the provider's cache; empty: as other "
+                 "prompt tokens.",
+         .apply = live},
+        price_cache_write_per_m);
+    v.field({.name = "price_reasoning_per_m",
+             .help = "USD per million reasoning tokens; empty: as other answer tokens.",
+             .apply = live},
+            price_reasoning_per_m);
+    v.field({.name = "price_request", .help = "USD per request, on top of everything else.", .apply = live},
+            price_request);
+    v.field({.name = "price_unit",
+             .help = "USD per unit: for what is not counted in tokens, or on top of them.",
+             .apply = live},
+            price_unit);
+    v.field({.name = "unit",
+             .help = "What price_unit is for. Empty: the model is paid for by tokens and requests alone.",
+             .apply = live,
+             .one_of = {"", "image", "second", "character", "document"}},
+            unit);
     v.field({.name = "endpoints",
              .help = "What it may be used for.",
              .apply = live,

@@ -230,7 +230,11 @@ class Program {
         argument(price, "--output", "output_per_m", "USD per million answer tokens", true);
         argument(price, "--cached-input", "cached_input_per_m", "USD per million cached prompt tokens",
                  false);
+        argument(price, "--cache-write", "cache_write_per_m", "USD per million tokens written to a cache",
+                 false);
+        argument(price, "--reasoning", "reasoning_per_m", "USD per million reasoning tokens", false);
         argument(price, "--request", "request", "USD per request", false);
+        argument(price, "--unit", "unit", "USD per image, second, character or document", false);
         argument(price, "--from", "effective_from", "ISO 8601 time from which it holds", true);
         auto* rerate =
             operation(*billing, "rerate", "Rate usage anew by the recorded prices and post the differences.",

@@ -288,9 +288,9 @@ Async<Result<void>> Chat::take_hold(Call& call) {
     wanted.account = call.key->account;
     wanted.most = {prompt_max, 0, asked * request.n};
     wanted.fewest = exact_cap ? wanted.most : billing::TokenUsage{prompt_min, 0, has_output ? 1 : 0};
-    wanted.prices = call.prices;
-    wanted.worst_case = billing::charge_of(call.prices, wanted.most);
-    wanted.least = exact_cap ? wanted.worst_case : billing::charge_of(call.prices, wanted.fewest);
+    wanted.prices = billing::dearest(call.prices);
+    wanted.worst_case = billing::charge_of(wanted.prices, wanted.most);
+    wanted.least = exact_cap ? wanted.worst_case : billing::charge_of(wanted.prices, wanted.fewest);
     if (call.key->budget.is_any()) wanted.budget_of = call.key.get();
     wanted.uses_quota =
         call.edge == Edge::openai && (call.terms->quota_input > 0 || call.terms->quota_output > 0);
@@ -312,7 +312,7 @@ Async<Result<void>> Chat::take_hold(Call& call) {
 // Where quota, budget or balance pay for less than asked: the cap becomes what they pay for.
 void Chat::lower_cap(Call& call, std::int64_t asked, std::int64_t prompt_max) const {
     const billing::Hold& hold = call.hold;
-    const billing::Prices& prices = call.prices;
+    const billing::Prices prices = billing::dearest(call.prices);
     std::int64_t n = call.request.n;
     std::int64_t covered_prompt = hold.quota_input();
     std::int64_t covered_output = hold.quota_output();

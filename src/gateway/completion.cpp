@@ -43,11 +43,35 @@ void read_count(ondemand::value value, std::int64_t max, std::int64_t& out, bool
     seen = true;
 }
 
+// What the prompt's or the answer's tokens were; anything but an object is ignored.
+void read_details(ondemand::value value, const UsageBounds& bounds, billing::TokenUsage& usage,
+                  bool& refused) {
+    ondemand::json_type type;
+    ondemand::object details;
+    if (value.type().get(type) || type != ondemand::json_type::object || value.get_object().get(details))
+        return;
+    for (auto field : details) {
+        ondemand::field member;
+        if (std::move(field).get(member)) {
+            refused = true;
+            return;
+        }
+        auto key = member.key();
+        bool ignored = false;
+        if (key == "cached_tokens")
+            read_count(member.value(), bounds.input_max, usage.cached, ignored, refused);
+        else if (key == "cache_write_tokens" || key == "cache_creation_tokens")
+            read_count(member.value(), bounds.input_max, usage.cache_write, ignored, refused);
+        else if (key == "reasoning_tokens")
+            read_count(member.value(), bounds.output_max, usage.reasoning, ignored, refused);
+    }
+}
+
 ReportedUsage read_usage(ondemand::value value, const UsageBounds& bounds) {
     ReportedUsage report;
     bool is_null = false;
     if (!value.is_null().get(is_null) && is_null) return report;
-    bool seen = false, refused = false, ignored = false, has_total = false;
+    bool seen = false, refused = false, has_total = false;
     std::int64_t total = 0;
     ondemand::object usage;
     if (value.get_object().get(usage)) {
@@ -60,18 +84,15 @@ ReportedUsage read_usage(ondemand::value value, const UsageBounds& bounds) {
                 break;
             }
             auto key = member.key();
-            if (key == "prompt_tokens") {
+            if (key == "prompt_tokens" || key == "input_tokens") {
                 read_count(member.value(), bounds.input_max, report.usage.input, seen, refused);
-            } else if (key == "completion_tokens") {
+            } else if (key == "completion_tokens" || key == "output_tokens") {
                 read_count(member.value(), bounds.output_max, report.usage.output, seen, refused);
             } else if (key == "total_tokens" && bounds.output_max == 0) {
                 read_count(member.value(), bounds.input_max, total, has_total, refused);
-            } else if (key == "prompt_tokens_details") {
-                ondemand::value details = member.value(), cached;
-                ondemand::json_type type;
-                if (!details.type().get(type) && type == ondemand::json_type::object &&
-                    !details["cached_tokens"].get(cached))
-                    read_count(cached, bounds.input_max, report.usage.cached, ignored, refused);
+            } else if (key == "prompt_tokens_details" || key == "input_tokens_details" ||
+                       key == "completion_tokens_details" || key == "output_tokens_details") {
+                read_details(member.value(), bounds, report.usage, refused);
             }
         }
     }
@@ -80,7 +101,11 @@ ReportedUsage read_usage(ondemand::value value, const UsageBounds& bounds) {
     if (!seen && has_total) report.usage.input = total;
     if (!seen && !has_total) return {};
     // Some providers count cached tokens beside the prompt's; never discount more than the prompt.
-    report.usage.cached = std::min(report.usage.cached, report.usage.input);
+    billing::TokenUsage& counts = report.usage;
+    counts.cached = std::min(counts.cached, counts.input);
+    counts.cache_write = std::min(counts.cache_write, counts.input - counts.cached);
+    // Nor take more for thought than for answers. (Some count it beside them.)
+    counts.reasoning = std::min(counts.reasoning, counts.output);
     report.state = ReportedUsage::State::good;
     return report;
 }

@@ -68,6 +68,35 @@ TEST(Completion, RefusesUsageThatCannotBeTrue) {
         {R"({"prompt_tokens":10,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":40}})",
          State::good,
          {10, 10, 2}},
+        {R"({"prompt_tokens":10,"completion_tokens":9,"prompt_tokens_details":{"audio_tokens":1,"cached_tokens":4,
+             "cache_write_tokens":5},"completion_tokens_details":{"reasoning_tokens":7,"audio_tokens":0}})",
+         State::good,
+         {10, 4, 9, 5, 7}},
+        {R"({"completion_tokens_details":null,"prompt_tokens":10,"completion_tokens":9,
+             "prompt_tokens_details":{"cache_creation_tokens":3}})",
+         State::good,
+         {10, 0, 9, 3}},
+        {R"({"input_tokens":10,"output_tokens":9,"input_tokens_details":{"cached_tokens":2},
+             "output_tokens_details":{"reasoning_tokens":1}})",
+         State::good,
+         {10, 2, 9, 0, 1}},
+        {R"({"prompt_tokens":10,"completion_tokens":9,"prompt_tokens_details":{"cached_tokens":8,
+             "cache_write_tokens":8},"completion_tokens_details":{"reasoning_tokens":30}})",
+         State::good,
+         {10, 8, 9, 2, 9}},
+        {R"({"prompt_tokens":10,"completion_tokens":9,"prompt_tokens_details":[1],"completion_tokens_details":7})",
+         State::good,
+         {10, 0, 9}},
+        {R"({"prompt_tokens":10,"completion_tokens":9,"prompt_tokens_details":{"cache_write_tokens":1001}})",
+         State::refused,
+         {}},
+        {R"({"prompt_tokens":10,"completion_tokens":9,"prompt_tokens_details":{"cached_tokens":"4"}})",
+         State::refused,
+         {}},
+        {R"({"prompt_tokens":10,"completion_tokens":9,"completion_tokens_details":{"reasoning_tokens":501}})",
+         State::refused,
+         {}},
+        {R"({"input_tokens":10,"output_tokens":501})", State::refused, {}},
         {R"({"prompt_tokens":-1,"completion_tokens":2})", State::refused, {}},
         {R"({"prompt_tokens":1,"completion_tokens":-2})", State::refused, {}},
         {R"({"prompt_tokens":1001,"completion_tokens":2})", State::refused, {}},
@@ -91,6 +120,8 @@ TEST(Completion, RefusesUsageThatCannotBeTrue) {
         EXPECT_EQ(chunk.usage.usage.input, row.expected.input) << body;
         EXPECT_EQ(chunk.usage.usage.cached, row.expected.cached) << body;
         EXPECT_EQ(chunk.usage.usage.output, row.expected.output) << body;
+        EXPECT_EQ(chunk.usage.usage.cache_write, row.expected.cache_write) << body;
+        EXPECT_EQ(chunk.usage.usage.reasoning, row.expected.reasoning) << body;
     }
 }
 

@@ -8,15 +8,6 @@ namespace {
 
 constexpr std::int64_t default_max_tokens = 150;
 
-/// A JSON number: exact, without trailing zeros.
-std::string credits_number(Nanos amount) {
-    std::string text = amount.text();
-    if (text.find('.') == std::string::npos) return text;
-    text.erase(text.find_last_not_of('0') + 1);
-    if (text.back() == '.') text.pop_back();
-    return text;
-}
-
 }  // namespace
 
 Async<void> Chat::handle_credits(http::Exchange& exchange) {
@@ -52,8 +43,8 @@ Async<void> Chat::refuse_credits(Call& call, Error error) {
     } else if (error.code == Code::payment_required && error.param != "account" && call.key) {
         auto balance = co_await services_.billing.balance(call.key->account);
         Nanos available = balance ? std::max(balance->available, Nanos{}) : Nanos{};
-        std::string required = credits_number(call.prices.request);
-        std::string left = credits_number(available);
+        std::string required = call.prices.request.short_text();
+        std::string left = available.short_text();
         http::Response response;
         response.status = 402;
         response.body = R"({"error":"Insufficient credits. Required: )" + required + ", Available: " + left +
@@ -68,8 +59,8 @@ Async<void> Chat::refuse_credits(Call& call, Error error) {
 std::string Chat::with_credits(const Call& call, std::string_view answer) {
     std::size_t end = answer.rfind('}');
     std::string told(answer.substr(0, end));
-    told += R"(,"credits_charged":)" + credits_number(call.settled.charge) + R"(,"credits_remaining":)" +
-            credits_number(call.settled.remaining) + R"(,"batch_request":)" +
+    told += R"(,"credits_charged":)" + call.settled.charge.short_text() + R"(,"credits_remaining":)" +
+            call.settled.remaining.short_text() + R"(,"batch_request":)" +
             (call.is_credit_batch ? "true" : "false") + "}";
     return told;
 }

@@ -57,6 +57,7 @@ struct Gateway::Impl {
         : services(the_services), chat(settings, the_services) {}
 
     using List = std::string (*)(const catalog::Snapshot& snapshot);
+    using Describe = std::string (*)(const catalog::Model& model);
 
     Async<void> list_models(http::Exchange& exchange, List list) {
         auto key = co_await chat.authenticate(exchange);
@@ -65,7 +66,8 @@ struct Gateway::Impl {
             co_return;
         }
         // Anthropic's clients name a version with every request, and read a list of another shape.
-        bool is_anthropic = list == openai_models && exchange.head().header("anthropic-version").has_value();
+        bool is_plain = list == openai_models || list == novita_models;
+        bool is_anthropic = is_plain && exchange.head().header("anthropic-version").has_value();
         std::string body = (is_anthropic ? anthropic_models : list)(*services.catalog.current());
         co_await exchange.respond(200, "application/json", body);
     }
@@ -76,7 +78,7 @@ struct Gateway::Impl {
         co_await exchange.respond(200, "application/json", body);
     }
 
-    Async<void> get_model(http::Exchange& exchange) {
+    Async<void> get_model(http::Exchange& exchange, Describe describe = openai_model) {
         auto key = co_await chat.authenticate(exchange);
         if (!key) {
             co_await exchange.respond_error(std::move(key.error()));
@@ -90,7 +92,7 @@ struct Gateway::Impl {
             co_return;
         }
         bool is_anthropic = exchange.head().header("anthropic-version").has_value();
-        std::string body = is_anthropic ? anthropic_model(*model) : openai_model(*model);
+        std::string body = (is_anthropic ? anthropic_model : describe)(*model);
         co_await exchange.respond(200, "application/json", body);
     }
 
@@ -155,10 +157,13 @@ struct Gateway::Impl {
     void register_lists(http::Router& router) {
         for (auto [base, dialect] : bases) {
             if (base == std::string_view("/api/v1")) continue;  // OpenRouter's has another shape
+            bool is_novita = std::string_view(base).contains("openai");
+            List list = is_novita ? novita_models : openai_models;
+            Describe describe = is_novita ? novita_model : openai_model;
             add(router, http::Method::get, std::string(base) + "/models", dialect,
-                [this](http::Exchange& exchange) { return list_models(exchange, openai_models); });
+                [this, list](http::Exchange& exchange) { return list_models(exchange, list); });
             add(router, http::Method::get, std::string(base) + "/models/{id*}", dialect,
-                [this](http::Exchange& exchange) { return get_model(exchange); });
+                [this, describe](http::Exchange& exchange) { return get_model(exchange, describe); });
         }
         add_open(router, "/api/v1/models", http::openrouter_error,
                  [this](http::Exchange& exchange) { return list_public(exchange, openrouter_models); });

@@ -23,23 +23,17 @@ std::string time_text(const catalog::Model& model) {
     return to_iso8601(Time(std::chrono::seconds(model.created)));
 }
 
-// nano-dollars per million as USD per token: 15 digits behind the point, without trailing zeros.
-std::string usd_per_token(Nanos per_million) {
-    std::string digits = std::to_string(per_million.value);
-    if (digits.size() < 16) digits.insert(0, 16 - digits.size(), '0');
-    digits.insert(digits.size() - 15, ".");
-    digits.erase(digits.find_last_not_of('0') + 1);
-    if (digits.back() == '.') digits.pop_back();
-    return digits;
-}
-
-// A decimal number, exact: "0.35".
-std::string usd_number(Nanos amount) {
-    std::string text = amount.text();
-    if (text.find('.') == std::string::npos) return text;
-    text.erase(text.find_last_not_of('0') + 1);
-    if (text.back() == '.') text.pop_back();
-    return text;
+std::string openrouter_pricing(const catalog::Model& model) {
+    const billing::Prices& prices = model.prices;
+    // "0" where thinking is not priced apart: it is part of the answer then.
+    bool is_apart = prices.reasoning_per_m != prices.output_per_m;
+    return R"({"prompt":")" + price_of_one(prices.input_per_m) + R"(","completion":")" +
+           price_of_one(prices.output_per_m) + R"(","request":")" + prices.request.short_text() +
+           R"(","image":")" + (model.unit == "image" ? prices.unit.short_text() : "0") +
+           R"(","web_search":"0","internal_reasoning":")" +
+           (is_apart ? price_of_one(prices.reasoning_per_m) : "0") + R"(","input_cache_read":")" +
+           price_of_one(prices.cached_input_per_m) + R"(","input_cache_write":")" +
+           price_of_one(prices.cache_write_per_m) + R"("})";
 }
 
 std::string openrouter_model(const catalog::Model& model) {
@@ -50,11 +44,8 @@ std::string openrouter_model(const catalog::Model& model) {
            std::to_string(model.created) + R"(,"description":"","context_length":)" +
            std::to_string(model.context_length) + R"(,"architecture":{"modality":")" +
            (sees ? "text+image->text" : "text->text") + R"(","input_modalities":)" + input +
-           R"(,"output_modalities":["text"],"tokenizer":"Other","instruct_type":null},"pricing":{"prompt":")" +
-           usd_per_token(model.prices.input_per_m) + R"(","completion":")" +
-           usd_per_token(model.prices.output_per_m) + R"(","request":")" + usd_number(model.prices.request) +
-           R"(","image":"0","web_search":"0","internal_reasoning":"0","input_cache_read":")" +
-           usd_per_token(model.prices.cached_input_per_m) + R"("},"top_provider":{"context_length":)" +
+           R"(,"output_modalities":["text"],"tokenizer":"Other","instruct_type":null},"pricing":)" +
+           openrouter_pricing(model) + R"(,"top_provider":{"context_length":)" +
            std::to_string(model.context_length) + R"(,"max_completion_tokens":)" +
            std::to_string(model.max_output_tokens) +
            R"(,"is_moderated":false},"per_request_limits":null,"supported_parameters":["temperature","top_p",)"
@@ -72,9 +63,29 @@ std::string platform_model(const catalog::Model& model) {
     return R"({"model_name":)" + json_string(model.id) + R"(,"model_alias":)" + json_string(alias) +
            R"(,"model_type":")" + type + R"(","context_length":)" + std::to_string(model.context_length) +
            R"(,"max_completion_tokens":)" + std::to_string(model.max_output_tokens) +
-           R"(,"description":"","price":)" + usd_number(model.prices.input_per_m) + R"(,"input_price":)" +
-           usd_number(model.prices.input_per_m) + R"(,"output_price":)" +
-           usd_number(model.prices.output_per_m) + R"(,"huggingface_url":null})";
+           R"(,"description":"","price":)" + model.prices.input_per_m.short_text() + R"(,"input_price":)" +
+           model.prices.input_per_m.short_text() + R"(,"output_price":)" +
+           model.prices.output_per_m.short_text() + R"(,"huggingface_url":null})";
+}
+
+// In 0.0001 USD per million tokens: 3900 is 0.39. Rounded up, so that nothing costs more than it says here.
+std::string novita_price(Nanos per_million) {
+    constexpr std::int64_t step = 100'000;
+    return std::to_string(per_million.value / step + (per_million.value % step > 0 ? 1 : 0));
+}
+
+std::string novita_endpoints(const catalog::Model& model) {
+    std::string list;
+    auto add = [&](const char* endpoint, const char* path) {
+        if (model.serves(endpoint)) list += (list.empty() ? "\"" : ",\"") + std::string(path) + "\"";
+    };
+    add("chat", "chat/completions");
+    add("completions", "completions");
+    add("chat", "responses");
+    add("embeddings", "embeddings");
+    add("rerank", "rerank");
+    add("moderations", "moderations");
+    return "[" + list + "]";
 }
 
 std::string ollama_details() {
@@ -121,6 +132,30 @@ std::string anthropic_models(const catalog::Snapshot& snapshot) {
 std::string openrouter_models(const catalog::Snapshot& snapshot) {
     return R"({"data":[)" + joined(snapshot, openrouter_model) + R"(],"links":{"next":null},"total_count":)" +
            std::to_string(snapshot.models.size()) + "}";
+}
+
+std::string novita_model(const catalog::Model& model) {
+    const char* type = model.serves("chat") || model.serves("completions") ? "chat"
+                       : model.serves("embeddings")                        ? "embedding"
+                       : model.serves("rerank")                            ? "reranker"
+                                                                           : "chat";
+    bool sees = model.model_class == "vision";
+    std::string name = json_string(model.id.substr(model.id.rfind('/') + 1));
+    return R"({"id":)" + json_string(model.id) + R"(,"object":"model","created":)" +
+           std::to_string(model.created) + R"(,"owned_by":)" + json_string(model.owned_by) + R"(,"title":)" +
+           name + R"(,"display_name":)" + name + R"(,"description":"","context_size":)" +
+           std::to_string(model.context_length) + R"(,"max_output_tokens":)" +
+           std::to_string(model.max_output_tokens) + R"(,"input_token_price_per_m":)" +
+           novita_price(model.prices.input_per_m) + R"(,"output_token_price_per_m":)" +
+           novita_price(model.prices.output_per_m) + R"(,"model_type":")" + type + R"(","endpoints":)" +
+           novita_endpoints(model) + R"(,"features":[)" +
+           (model.serves("chat") ? R"("function-calling","structured-outputs",)" : "") +
+           R"("serverless"],"input_modalities":[)" + (sees ? R"("text","image")" : R"("text")") +
+           R"(],"output_modalities":["text"],"status":1,"rpm":)" + std::to_string(model.rpm) + "}";
+}
+
+std::string novita_models(const catalog::Snapshot& snapshot) {
+    return R"({"object":"list","data":[)" + joined(snapshot, novita_model) + "]}";
 }
 
 std::string platform_models(const catalog::Snapshot& snapshot) {

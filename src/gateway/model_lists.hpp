@@ -15,6 +15,9 @@ std::string anthropic_model(const catalog::Model& model);
 std::string anthropic_models(const catalog::Snapshot& snapshot);
 /// OpenRouter: prices as decimal text in USD per token; {"data":[…]}.
 std::string openrouter_models(const catalog::Snapshot& snapshot);
+/// Novita: OpenAI's with context_size and prices in 0.0001 USD per million tokens; {"object","data":[…]}.
+std::string novita_model(const catalog::Model& model);
+std::string novita_models(const catalog::Snapshot& snapshot);
 /// Platform: {"data":{"models":[{"model_name",…,"price"}]},"message","status"}.
 std::string platform_models(const catalog::Snapshot& snapshot);
 /// Ollama: /api/tags, /api/ps and /api/show.

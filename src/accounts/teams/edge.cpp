@@ -69,9 +69,7 @@ Async<void> respond_with(http::Exchange& exchange, Answer work) {
 
 json::value credits_number(Nanos amount) {
     if (amount.value % Nanos::per_credit == 0) return amount.value / Nanos::per_credit;
-    std::string digits = amount.text();
-    digits.erase(digits.find_last_not_of('0') + 1);
-    return json::value(number_mark() + digits);
+    return json::value(number_mark() + amount.short_text());
 }
 
 json::value iso_or_null(const std::optional<Time>& time) {

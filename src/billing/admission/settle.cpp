@@ -19,6 +19,17 @@ std::int64_t use(PursePart& part, std::int64_t tokens) {
     return part.purse->settle(held, std::max<std::int64_t>(0, tokens));
 }
 
+/// Prices of what a record has none of say nothing, and would be stored and sealed with every record.
+void record_only_used(UsageRecord& record) {
+    if (record.usage.cache_write <= 0) record.prices.cache_write_per_m = {};
+    if (record.usage.reasoning <= 0) record.prices.reasoning_per_m = {};
+    if (record.usage.units <= 0) {
+        record.prices.unit = {};
+        record.unit.clear();
+    }
+    CHECK(is_unit(record.unit), "a record counts one of the known units");
+}
+
 void give_back(Entry& entry) {
     if (entry.settled.charge > Nanos{}) entry.state->credits.give_back(entry.settled.charge.value);
     for (const PursePart& part : entry.parts) part.purse->give_back(part.amount);
@@ -30,6 +41,7 @@ void Billing::Impl::charge(AccountState& state, Nanos held, HoldParts* parts, En
     UsageRecord& record = entry.record;
     Settled& settled = entry.settled;
     entry.state = &state;
+    record_only_used(record);
     if (parts == nullptr) {
         Nanos price = charge_of(record.prices, record.usage);
         settled.charge = Nanos{state.credits.settle(held.value, price.value)};

@@ -106,7 +106,8 @@ Async<Result<void>> Bills::set_price(std::string model, Prices prices, Time effe
     constexpr Nanos most{1'000'000 * Nanos::per_credit};
     if (model.empty() || model.size() > 200 || model.contains('\0'))
         co_return fail(Code::invalid_request, "'model' must have 1 to 200 characters", "model");
-    for (Nanos price : {prices.input_per_m, prices.output_per_m, prices.cached_input_per_m, prices.request})
+    for (Nanos price : {prices.input_per_m, prices.output_per_m, prices.cached_input_per_m, prices.request,
+                        prices.cache_write_per_m, prices.reasoning_per_m, prices.unit})
         if (price < Nanos{} || price > most)
             co_return fail(Code::invalid_request, "a price must be from 0 to 1,000,000 credits", "prices");
     JsonText details;
@@ -114,6 +115,9 @@ Async<Result<void>> Bills::set_price(std::string model, Prices prices, Time effe
     details.text("input_per_m", money_text(prices.input_per_m));
     details.text("output_per_m", money_text(prices.output_per_m));
     details.text("cached_input_per_m", money_text(prices.cached_input_per_m));
+    details.text("cache_write_per_m", money_text(prices.cache_write_per_m));
+    details.text("reasoning_per_m", money_text(prices.reasoning_per_m));
+    details.text("unit", money_text(prices.unit));
     details.text("request", money_text(prices.request)).close();
     auto work = [=, who = copy_of(by), text = details.take(),
                  clock = &impl_->clock](store::Tx& tx) -> Result<void> {

@@ -104,13 +104,15 @@ class BillsFixture : public store::EngineTest {
         std::string model = "qwen3";
         std::string product = "llm";
         std::int64_t requests = 1, input = 0, output = 0, charge = 0, written_off = 0;
+        std::int64_t cache_write = 0, reasoning = 0, units = 0;
     };
     void add_use(AccountId of, const Use& use) {
-        static constexpr store::Sql sql{
-            "test.use", "INSERT INTO usage_hours VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8, 0, 0, $9, $10)"};
+        static constexpr store::Sql sql{"test.use",
+                                        "INSERT INTO usage_hours VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8, "
+                                        "0, 0, $9, $10, $11, $12, $13)"};
         exec(sql, {of.db(), to_micros(at(use.hour)), use.key, std::string_view(use.model),
                    std::string_view(use.product), use.requests, use.input, use.output, use.charge,
-                   use.written_off});
+                   use.written_off, use.cache_write, use.reasoning, use.units});
     }
     struct Move {
         std::string time;

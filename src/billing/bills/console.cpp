@@ -14,10 +14,30 @@ void write_counts(JsonText& out, const UsageSum& sum) {
     out.number("requests", sum.requests).number("input_tokens", sum.input);
     out.number("cached_tokens", sum.cached).number("output_tokens", sum.output);
     out.number("quota_input_tokens", sum.quota_input).number("quota_output_tokens", sum.quota_output);
+    out.number("cache_write_tokens", sum.cache_write).number("reasoning_tokens", sum.reasoning);
+    out.number("units", sum.units);
     out.text("charge", money_text(sum.charge)).text("written_off", money_text(sum.written_off));
 }
 
 }  // namespace
+}  // namespace nebula::billing::bills
+
+namespace nebula::billing {
+
+Prices read_prices(http::Fields& fields) {
+    Nanos input = fields.credits("input_per_m"), output = fields.credits("output_per_m");
+    return {.input_per_m = input,
+            .output_per_m = output,
+            .cached_input_per_m = fields.credits_or_none("cached_input_per_m").value_or(input),
+            .request = fields.credits_or_none("request").value_or(Nanos{}),
+            .cache_write_per_m = fields.credits_or_none("cache_write_per_m").value_or(input),
+            .reasoning_per_m = fields.credits_or_none("reasoning_per_m").value_or(output),
+            .unit = fields.credits_or_none("unit").value_or(Nanos{})};
+}
+
+}  // namespace nebula::billing
+
+namespace nebula::billing::bills {
 
 Pages::Answer Pages::console_summary(Request request) {
     AccountId account = request.caller.account;
@@ -160,6 +180,9 @@ Pages::Answer Pages::operator_prices(Request) {
         out.text("input_per_m", money_text(version.prices.input_per_m));
         out.text("output_per_m", money_text(version.prices.output_per_m));
         out.text("cached_input_per_m", money_text(version.prices.cached_input_per_m));
+        out.text("cache_write_per_m", money_text(version.prices.cache_write_per_m));
+        out.text("reasoning_per_m", money_text(version.prices.reasoning_per_m));
+        out.text("unit", money_text(version.prices.unit));
         out.text("request", money_text(version.prices.request)).close();
     }
     out.close().close();
@@ -173,11 +196,7 @@ Async<void> Pages::operator_set_price(http::Exchange& exchange, accounts::Caller
         co_return;
     }
     std::string model = fields->text("model");
-    Prices prices;
-    prices.input_per_m = fields->credits("input_per_m");
-    prices.output_per_m = fields->credits("output_per_m");
-    prices.cached_input_per_m = fields->credits_or_none("cached_input_per_m").value_or(prices.input_per_m);
-    prices.request = fields->credits_or_none("request").value_or(Nanos{});
+    Prices prices = read_prices(*fields);
     Time from = fields->time_or_none("effective_from").value_or(clock_.now());
     auto done = fields->error();
     if (done) done = co_await bills_.set_price(model, prices, from, &caller);

@@ -61,7 +61,8 @@ std::string Pages::csv_head(const UsageQuery& asked) {
     if (asked.filter.by_model) cells.emplace_back("model");
     if (asked.filter.by_key) cells.insert(cells.end(), {"key", "key_name"});
     cells.insert(cells.end(), {"requests", "input_tokens", "cached_tokens", "output_tokens",
-                               "quota_input_tokens", "quota_output_tokens", "charge_usd", "written_off_usd"});
+                               "quota_input_tokens", "quota_output_tokens", "charge_usd", "written_off_usd",
+                               "cache_write_tokens", "reasoning_tokens", "units"});
     return csv_line(cells);
 }
 
@@ -87,6 +88,8 @@ Async<Result<std::string>> Pages::csv_piece(UsageQuery asked, Window piece) {
             cells.push_back(std::to_string(count));
         cells.push_back(credits_text(sum.charge, 2));
         cells.push_back(credits_text(sum.written_off, 2));
+        for (std::int64_t count : {sum.cache_write, sum.reasoning, sum.units})
+            cells.push_back(std::to_string(count));
         out += csv_line(cells);
     }
     co_return out;

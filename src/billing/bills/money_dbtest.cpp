@@ -26,6 +26,7 @@ class BillMoney : public BillsFixture {
         std::string time = "2026-02-01T10:00:00Z";
         std::int64_t input = 0, output = 0, charge = 0, written_off = 0, quota_input = 0;
         std::string model = "qwen3";
+        std::int64_t cache_write = 0, reasoning = 0, units = 0;
     };
     RequestId add_record(AccountId of, const Record& r) {
         static constexpr store::Sql sql{
@@ -33,17 +34,17 @@ class BillMoney : public BillsFixture {
             "INSERT INTO usage_records (account_id, id, key_id, model, provider, input_tokens, cached_tokens,"
             " output_tokens, price_input_per_m, price_output_per_m, price_cached_input_per_m, is_estimated,"
             " is_streamed, outcome, status, started_at, latency_us, first_token_us, charge, written_off,"
-            " posting_id, quota_input) VALUES ($1, $2, 1, $3, 'p', $4, 0, $5, 0, 0, 0, 0, 0, 'completed', "
-            "200,"
-            " $6, 1, 1, $7, $8, $9, $10)"};
+            " posting_id, quota_input, cache_write_tokens, reasoning_tokens, units)"
+            " VALUES ($1, $2, 1, $3, 'p', $4, 0, $5, 0, 0, 0, 0, 0, 'completed', 200,"
+            " $6, 1, 1, $7, $8, $9, $10, $11, $12, $13)"};
         RequestId id = RequestId::next(clock);
         store::Param posting = nullptr;
         if (r.charge > 0) posting = std::int64_t{1};
         exec(sql, {of.db(), id.db(), std::string_view(r.model), r.input, r.output, to_micros(at(r.time)),
-                   r.charge, r.written_off, posting, r.quota_input});
+                   r.charge, r.written_off, posting, r.quota_input, r.cache_write, r.reasoning, r.units});
         static constexpr store::Sql hour{
             "test.hour",
-            "INSERT INTO usage_hours VALUES ($1, $2, 1, $3, 'llm', 1, $4, 0, $5, 0, 0, $6, $7)"
+            "INSERT INTO usage_hours VALUES ($1, $2, 1, $3, 'llm', 1, $4, 0, $5, 0, 0, $6, $7, 0, 0, 0)"
             " ON CONFLICT (account_id, hour, key_id, model, product) DO UPDATE SET"
             " charge = usage_hours.charge + $6"};
         Time started = period_start(Cycle::hour, at(r.time));
@@ -291,6 +292,30 @@ TEST_P(BillMoney, RerateLeavesQuotaAndForgivenPartsAlone) {
     EXPECT_EQ(rerate("2026-01-01", "2026-02-15"), "1 records, 0 corrected, 0");
 }
 
+// Why: what is priced apart must be rated apart, and by what other tokens cost where a version says nothing
+// of it.
+TEST_P(BillMoney, RerateKnowsCacheWritesReasoningAndUnits) {
+    ASSERT_TRUE(sync_wait(billing->grant(account, Nanos{1'000}, "g", "")));
+    Record record{.input = 10, .output = 10, .charge = 1, .model = "m"};
+    record.cache_write = 4;
+    record.reasoning = 3;
+    record.units = 2;
+    add_record(account, record);
+    Prices prices = token_prices(Nanos{1'000'000}, Nanos{2'000'000});
+    prices.cache_write_per_m = Nanos{3'000'000};
+    prices.reasoning_per_m = Nanos{5'000'000};
+    prices.unit = Nanos{100};
+    ASSERT_TRUE(sync_wait(service->set_price("m", prices, at("2026-01-01"))));
+    // 6 + 4 * 3 + 7 * 2 + 3 * 5 + 2 * 100
+    EXPECT_EQ(rerate("2026-01-01", "2026-02-15"), "1 records, 1 corrected, -246");
+    exec({"test.plain",
+          "UPDATE price_versions SET cache_write_per_m = NULL, reasoning_per_m = NULL, unit = 0"},
+         {});
+    EXPECT_EQ(rerate("2026-01-01", "2026-02-15"), "1 records, 1 corrected, 217") << "10 + 20";
+    prices.unit = Nanos{-1};
+    EXPECT_FALSE(sync_wait(service->set_price("m", prices, at("2026-01-01"))));
+}
+
 // Why: records that outweigh each other need no movement, but must be remembered all the same.
 TEST_P(BillMoney, RerateRemembersCorrectionsThatCancelOut) {
     add_record(account, {.output = 10, .charge = 12});
@@ -329,6 +354,7 @@ TEST_P(BillMoney, WhatOperatorsChangeIsInTheAuditLog) {
               "op@example.com Create Month Close 2026-01 {\"bills\":1}\n"
               "op@example.com Create Price qwen3 {\"effective_from\":\"2026-01-01T00:00:00.000Z\","
               "\"input_per_m\":\"0.00\",\"output_per_m\":\"0.001\",\"cached_input_per_m\":\"0.00\","
+              "\"cache_write_per_m\":\"0.00\",\"reasoning_per_m\":\"0.00\",\"unit\":\"0.00\","
               "\"request\":\"0.00\"}\n");
     EXPECT_EQ(log(account), "op@example.com Update Re-rating " + account.text() +
                                 " {\"from\":\"2026-01-01T00:00:00.000Z\",\"to\":\"2026-02-01T00:00:00.000Z\","

@@ -58,7 +58,7 @@ Pages::Answer Pages::openrouter_activity(Request request) {
         out.text("model_permaslug", model).text("endpoint_id", model).text("provider_name", "Nebula");
         out.raw("usage", credits_number(sum.charge)).number("byok_usage_inference", 0);
         out.number("requests", sum.requests).number("prompt_tokens", sum.input);
-        out.number("completion_tokens", sum.output).number("reasoning_tokens", 0).close();
+        out.number("completion_tokens", sum.output).number("reasoning_tokens", sum.reasoning).close();
     }
     out.close().close();
     co_return json_answer(out.take());

@@ -248,21 +248,45 @@ TEST_P(BillPages, ConsoleUsageAndExportAgree) {
     csv += sync_wait(pages->csv_piece(asked, {at("2026-02-01"), at("2026-02-15")})).value();
     EXPECT_EQ(csv,
               "start,product,model,key,key_name,requests,input_tokens,cached_tokens,output_tokens,"
-              "quota_input_tokens,quota_output_tokens,charge_usd,written_off_usd\r\n"
+              "quota_input_tokens,quota_output_tokens,charge_usd,written_off_usd,cache_write_tokens,"
+              "reasoning_tokens,units\r\n"
               "2026-01-31T00:00:00.000Z,gen_api,img-1," +
                   KeyId{1}.text() +
-                  ",,1,0,0,0,0,0,0.000000005,0.00\r\n"
+                  ",,1,0,0,0,0,0,0.000000005,0.00,0,0,0\r\n"
                   "2026-02-01T00:00:00.000Z,llm,qwen3," +
                   KeyId{1}.text() +
-                  ",,2,150,0,15,0,0,1.500000001,0.00\r\n"
+                  ",,2,150,0,15,0,0,1.500000001,0.00,0,0,0\r\n"
                   "2026-02-01T00:00:00.000Z,llm,qwen3," +
                   KeyId{2}.text() +
-                  ",,1,7,0,1,0,0,0.0002,0.00\r\n"
+                  ",,1,7,0,1,0,0,0.0002,0.00,0,0,0\r\n"
                   "2026-02-02T00:00:00.000Z,llm,Llama_3," +
-                  KeyId{1}.text() + ",,3,0,0,0,0,0,0.00003,0.00\r\n");
+                  KeyId{1}.text() + ",,3,0,0,0,0,0,0.00003,0.00,0,0,0\r\n");
     for (const char* bad : {"group=year", "by=user", "from=x", "from=2026-02-15&to=2026-02-14", "key=5",
                             "group=hour&from=2026-01-01&to=2026-02-15"})
         EXPECT_TRUE(body(pages->console_usage(request(bad))).as_object().contains("error")) << bad;
+}
+
+// Why: a customer who pays by the image or for thoughts must see how many there were, on every page that
+// counts.
+TEST_P(BillPages, WhatIsPricedApartIsCounted) {
+    for (std::int64_t key : {1, 2}) {
+        Use use{.hour = "2026-02-14T01:00:00Z", .key = key, .model = "m", .input = 10, .output = 6};
+        use.cache_write = 3;
+        use.reasoning = 2;
+        use.units = 4;
+        add_use(account, use);
+    }
+    auto rows = body(pages->openrouter_activity(request(""))).at("data");
+    ASSERT_EQ(rows.as_array().size(), 1u) << last;
+    EXPECT_EQ(rows.at(0).at("reasoning_tokens"), 4);
+    std::string query = "group=day&by=model&from=2026-02-14&to=2026-02-15";
+    auto total = body(pages->console_usage(request(query))).at("total");
+    EXPECT_EQ(total.at("cache_write_tokens"), 6);
+    EXPECT_EQ(total.at("reasoning_tokens"), 4);
+    EXPECT_EQ(total.at("units"), 8);
+    auto asked = pages->usage_query(http::Params::parse(query), account, true).value();
+    EXPECT_EQ(sync_wait(pages->csv_piece(asked, asked.filter.window)).value(),
+              "2026-02-14T00:00:00.000Z,llm,m,2,20,0,12,0,0,0.00,0.00,6,4,8\r\n");
 }
 
 // Why: the four dialects must state one balance.

@@ -42,7 +42,9 @@ std::int64_t first_hour(Window window) { return to_micros(period_start(Cycle::ho
 constexpr const char* usage_sums =
     " CAST(sum(requests) AS BIGINT), CAST(sum(input_tokens) AS BIGINT), CAST(sum(cached_tokens) AS BIGINT),"
     " CAST(sum(output_tokens) AS BIGINT), CAST(sum(quota_input) AS BIGINT),"
-    " CAST(sum(quota_output) AS BIGINT), CAST(sum(charge) AS BIGINT), CAST(sum(written_off) AS BIGINT)"
+    " CAST(sum(quota_output) AS BIGINT), CAST(sum(charge) AS BIGINT), CAST(sum(written_off) AS BIGINT),"
+    " CAST(sum(cache_write_tokens) AS BIGINT), CAST(sum(reasoning_tokens) AS BIGINT),"
+    " CAST(sum(units) AS BIGINT)"
     " FROM usage_hours WHERE account_id = $1 AND hour >= $2 AND hour < $3";
 
 UsageSum read_sums(const store::Row& row, int at) {
@@ -55,6 +57,9 @@ UsageSum read_sums(const store::Row& row, int at) {
     sum.quota_output = row.i64(at + 5);
     sum.charge = Nanos{row.i64(at + 6)};
     sum.written_off = Nanos{row.i64(at + 7)};
+    sum.cache_write = row.i64(at + 8);
+    sum.reasoning = row.i64(at + 9);
+    sum.units = row.i64(at + 10);
     return sum;
 }
 
@@ -112,7 +117,8 @@ std::string row_text(bool by_key, bool by_model) {
     return std::string("SELECT hour, ") + (by_key ? "key_id" : "0") + ", product, " +
            (by_model ? "model" : "''") +
            ", requests, input_tokens, cached_tokens, output_tokens, quota_input, quota_output, charge,"
-           " written_off FROM usage_hours WHERE account_id = $1 AND hour >= $2 AND hour < $3"
+           " written_off, cache_write_tokens, reasoning_tokens, units FROM usage_hours WHERE account_id = $1 "
+           "AND hour >= $2 AND hour < $3"
            " AND ($4 = '' OR product = $4) AND ($5 = '' OR lower(model) LIKE $5 ESCAPE '!')"
            " AND ($6 = '' OR model = $6) AND ($7 = 0 OR key_id = $7) ORDER BY hour";
 }
@@ -159,6 +165,9 @@ void UsageSum::add(const UsageSum& other) {
     quota_output += other.quota_output;
     charge += other.charge;
     written_off += other.written_off;
+    cache_write += other.cache_write;
+    reasoning += other.reasoning;
+    units += other.units;
 }
 
 std::vector<UsageSum> sum_usage(store::Tx& tx, const UsageFilter& filter) {

@@ -30,6 +30,9 @@ struct UsageSum {
     std::int64_t quota_output = 0;
     Nanos charge;
     Nanos written_off;
+    std::int64_t cache_write = 0;  // of input
+    std::int64_t reasoning = 0;    // of output
+    std::int64_t units = 0;        // images, seconds …
 
     void add(const UsageSum& other);
 };

@@ -82,6 +82,19 @@ class LedgerFixture : public BillingFixture {
         return {made, {Nanos{nanos}, Nanos{written_off}}};
     }
 
+    /// A record with everything that can be priced apart; its price is `nanos` (at least 40).
+    Charged charged_apart(AccountId of, std::int64_t nanos) {
+        Charged made = charged(of, nanos);
+        UsageRecord& r = made.record;
+        r.usage = {
+            .input = 10, .cached = 2, .output = nanos - 39, .cache_write = 3, .reasoning = 1, .units = 2};
+        r.unit = "image";
+        r.prices.cache_write_per_m = Nanos{2'000'000};  // 7 + 3 * 2
+        r.prices.reasoning_per_m = Nanos{3'000'000};    // 3 instead of 1
+        r.prices.unit = Nanos{12};                      // 24
+        return made;
+    }
+
     /// One batch as the committer plans it: one posting per account, with a buffer that remembers those
     /// before. False when a record was there before, or the transaction is not to commit.
     bool write(store::Db& to, const std::vector<Charged>& records, Nanos unsliced = {}) {

@@ -2,6 +2,7 @@
 
 #include <sodium.h>
 
+#include <array>
 #include <boost/json.hpp>
 #include <cstring>
 #include <optional>
@@ -9,6 +10,7 @@
 #include "base/check.hpp"
 #include "base/text.hpp"
 #include "billing/ledger/chain.hpp"
+#include "billing/store.hpp"
 
 namespace nebula::billing::ledger {
 namespace {
@@ -29,7 +31,7 @@ constexpr Sql sql_record{
     " u.price_input_per_m, u.price_output_per_m, u.price_cached_input_per_m, u.is_estimated, u.is_streamed,"
     " u.outcome, u.status, u.started_at, u.latency_us, u.first_token_us, u.product, u.quota_input,"
     " u.quota_output, u.price_request, u.charge, u.written_off, u.posting_id, p.seq, p.hash, p.debit_account,"
-    " p.credit_account, p.amount, p.created_at, p.record_digests, q.hash"
+    " p.credit_account, p.amount, p.created_at, p.record_digests, q.hash," USAGE_APART
     " FROM usage_records u LEFT JOIN postings p ON p.id = u.posting_id AND p.seq IS NOT NULL"
     " LEFT JOIN postings q ON q.account_id = p.account_id AND q.seq = p.seq - 1"
     " WHERE u.account_id = $1 AND u.id = $2"};
@@ -107,6 +109,19 @@ std::vector<Fact> facts_of(const UsageRecord& r, const Settled& s) {
 /// Facts 14 to 17 are the prices, an object of their own.
 constexpr std::size_t prices_from = 14, prices_to = 18;
 
+/// What most records have none of: only what is not zero is shown and sealed.
+using Apart = std::array<std::pair<const char*, std::int64_t>, 3>;
+Apart counts_apart(const TokenUsage& usage) {
+    return {{{"cache_write_tokens", usage.cache_write},
+             {"reasoning_tokens", usage.reasoning},
+             {"units", usage.units}}};
+}
+Apart prices_apart(const Prices& prices) {
+    return {{{"cache_write_per_m", prices.cache_write_per_m.value},
+             {"reasoning_per_m", prices.reasoning_per_m.value},
+             {"per_unit", prices.unit.value}}};
+}
+
 struct Loaded {
     UsageRecord record;
     Settled settled;
@@ -138,6 +153,7 @@ std::optional<Loaded> load(Tx& tx, AccountId account, RequestId request) {
         r.latency_us = row.i64(14);
         r.first_token_us = row.i64(15);
         r.product = row.text(16);
+        read_apart(row, 31, r);
         l.settled = {Nanos{row.i64(20)}, Nanos{row.i64(21)}, row.i64(17), row.i64(18)};
         if (!row.is_null(22)) l.posting.id = l.posting.movement = PostingId::from_db(row.i64(22));
         if (row.is_null(23)) return;  // nothing charged, or from before there were chains
@@ -163,11 +179,19 @@ std::string receipt_text(const Loaded& l) {
         if (text.back() != '{') text += ',';
         text += json_string(name) + ":" + (is_number ? value : json_string(value));
     };
+    auto add_all = [&add](const Apart& apart) {
+        for (auto [name, value] : apart)
+            if (value != 0) add(name, std::to_string(value), true);
+    };
     for (std::size_t i = 0; i < facts.size(); ++i) {
         if (i == prices_from) text += ",\"prices\":{";
         add(facts[i].name, facts[i].text, facts[i].is_number);
-        if (i + 1 == prices_to) text += '}';
+        if (i + 1 != prices_to) continue;
+        add_all(prices_apart(l.record.prices));
+        text += '}';
     }
+    add_all(counts_apart(l.record.usage));
+    if (!l.record.unit.empty()) add("unit", l.record.unit, false);
     add("started_at", to_iso8601(l.record.started_at), false);
     add("record_digest", to_hex(digest.bytes), false);
     add("posting", l.posting.id ? json_string(l.posting.id.text()) : "null", true);
@@ -206,6 +230,7 @@ class Reader {
         problems_.push_back(std::string("the member ") + name + " is missing or not a whole number");
         return 0;
     }
+    std::int64_t number_or_zero(const char* name) { return object_.contains(name) ? number(name) : 0; }
     template <class T>
     T id(const char* name, bool may_be_empty = false) {
         std::string found = text(name);
@@ -248,9 +273,16 @@ void check_record(const json::object& receipt, std::vector<std::string>& problem
         Reader price(prices->get_object(), problems);
         r.prices = {Nanos{price.number("input_per_m")}, Nanos{price.number("output_per_m")},
                     Nanos{price.number("cached_input_per_m")}, Nanos{price.number("request")}};
+        r.prices.cache_write_per_m = Nanos{price.number_or_zero("cache_write_per_m")};
+        r.prices.reasoning_per_m = Nanos{price.number_or_zero("reasoning_per_m")};
+        r.prices.unit = Nanos{price.number_or_zero("per_unit")};
     } else {
         problems.push_back("the member prices is missing");
     }
+    r.usage.cache_write = read.number_or_zero("cache_write_tokens");
+    r.usage.reasoning = read.number_or_zero("reasoning_tokens");
+    r.usage.units = read.number_or_zero("units");
+    if (receipt.contains("unit")) r.unit = read.text("unit");
     std::string outcome = read.text("outcome");
     bool is_known = false;
     for (Outcome one :
@@ -290,6 +322,20 @@ void check_posting(const json::object& receipt, std::vector<std::string>& proble
         problems.push_back("posting_hash is not the hash of the posting");
 }
 
+// Names and values of what is not zero: a record without any has the digest that it would have had before
+// there were such members.
+void add_apart(Fields& fields, const UsageRecord& r) {
+    for (const Apart& apart : {counts_apart(r.usage), prices_apart(r.prices)})
+        for (auto [name, value] : apart) {
+            if (value == 0) continue;
+            fields.add(std::string_view(name));
+            fields.add(value);
+        }
+    if (r.unit.empty()) return;
+    fields.add(std::string_view("unit"));
+    fields.add(std::string_view(r.unit));
+}
+
 }  // namespace
 
 Sha256 record_digest(const UsageRecord& r, const Settled& s) {
@@ -310,6 +356,7 @@ Sha256 record_digest(const UsageRecord& r, const Settled& s) {
     for (std::int64_t number :
          {std::int64_t{r.status}, std::int64_t{r.is_estimated}, std::int64_t{r.is_streamed}})
         fields.add(number);
+    if (has_apart(r)) add_apart(fields, r);
     return fields.digest();
 }
 

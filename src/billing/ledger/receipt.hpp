@@ -3,9 +3,12 @@
 // Private to billing but for its wire format, which docs/guide/receipts.md states:
 //   {"receipt":{…},"public_key":"<hex>","signature":"<hex of Ed25519 over the exact bytes of the receipt
 //   member>"}
-// The receipt has every field of the record, its digest, the posting that charged it with all that its hash
-// covers, and the digests of all records that the posting charged. The key pair is made at first start and
-// kept in the table server_keys.
+// A record's digest is that of its fields in a fixed order. Cache writes, reasoning tokens, units and their
+// prices came later and are zero for most: those that are not follow as name and value, so that older records
+// keep their digests. A receipt shows them under these names, and none that is zero. The receipt has every
+// field of the record, its digest, the posting that charged it with all that its hash covers, and the digests
+// of all records that the posting charged. The key pair is made at first start and kept in the table
+// server_keys.
 
 #include <string>
 

@@ -195,7 +195,8 @@ class Simulation : public LedgerFixture {
 
     void use(Customer& who) {
         int64_t price = pick(0, 20) == 0 ? 0 : pick(1, 5'000);
-        UsageRecord made = charged(who.id, price).record;
+        bool is_apart = price >= 40 && pick(0, 3) == 0;
+        UsageRecord made = (is_apart ? charged_apart(who.id, price) : charged(who.id, price)).record;
         made.model = pick(0, 1) == 0 ? "small" : "large";
         Hold hold;
         if (pick(0, 3) > 0) {  // else everything comes from the balance

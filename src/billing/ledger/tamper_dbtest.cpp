@@ -33,6 +33,8 @@ class Tamper : public LedgerFixture {
         in_batch = charged(account, 20);
         unpaid = charged(account, 0, 4);
         ASSERT_TRUE(write({charged(account, 7), in_batch, unpaid, charged(account, 8)}));  // bonus and paid
+        apart = charged_apart(account, 60);
+        ASSERT_TRUE(write({apart, charged(account, 1)}));
         ASSERT_TRUE(move(movement(MovementKind::refund, 100)));
         ASSERT_TRUE(move(movement(MovementKind::dispute, 2000)));
         Movement gift = movement(MovementKind::promotion, 5);
@@ -68,7 +70,7 @@ class Tamper : public LedgerFixture {
         return in_tx(work).value();
     }
 
-    Charged single, in_batch, unpaid;
+    Charged single, in_batch, unpaid, apart;
 };
 NEBULA_BOTH_ENGINES(Tamper);
 
@@ -77,6 +79,7 @@ TEST_P(Tamper, VerifyNamesWhatWasChanged) {
     EXPECT_THAT(problems_after({}), ElementsAre());
     const std::string id = std::to_string(account.db());
     const std::string usage = "UPDATE usage_records SET ", one = std::to_string(in_batch.record.id.db());
+    const std::string two = std::to_string(apart.record.id.db());
     struct Case {
         std::vector<std::string> statements;
         const char* problem;
@@ -102,6 +105,23 @@ TEST_P(Tamper, VerifyNamesWhatWasChanged) {
          "list of records was changed"},
         {{usage + "output_tokens = output_tokens + 1, written_off = written_off + 1 WHERE id = " + one},
          "usage record was changed after it was charged"},
+        // Of the same price: only the digest tells.
+        {{usage + "units = 1, price_unit = 24 WHERE id = " + two},
+         "usage record was changed after it was charged"},
+        {{usage + "unit = 'second' WHERE id = " + two}, "usage record was changed after it was charged"},
+        {{usage +
+          "cache_write_tokens = 2, price_cache_write_per_m = 2500000, written_off = 0 WHERE id = " + two},
+         "usage record was changed after it was charged"},
+        {{usage + "price_reasoning_per_m = price_reasoning_per_m + 1 WHERE id = " + two},
+         "differs from its price"},
+        {{usage + "price_cache_write_per_m = 0 WHERE id = " + two}, "differs from its price"},
+        {{usage + "units = 3 WHERE id = " + two}, "differs from its price"},
+        {{usage + "units = 3, written_off = 12 WHERE id = " + two}, "hourly sum differs"},
+        {{usage + "reasoning_tokens = 0 WHERE id = " + two}, "hourly sum differs"},
+        {{usage + "cache_write_tokens = 0 WHERE id = " + two}, "hourly sum differs"},
+        {{"UPDATE usage_hours SET units = 0"}, "hourly sum differs"},
+        {{usage + "price_unit = 5 WHERE id = " + one}, "usage record was changed after it was charged"},
+        {{usage + "unit = 'image' WHERE id = " + one}, "usage record was changed after it was charged"},
         {{usage + "model = 'other' WHERE id = " + one}, "usage record was changed after it was charged"},
         {{usage + "latency_us = 1 WHERE id = " + one}, "usage record was changed after it was charged"},
         {{usage + "key_id = 6 WHERE id = " + one}, "hourly sum differs"},
@@ -138,7 +158,7 @@ TEST_P(Tamper, VerifyNamesWhatWasChanged) {
 
 // Receipts are for customers who do not trust us: they must hold without us, and for every kind of request.
 TEST_P(Tamper, ReceiptsHoldOffline) {
-    for (const Charged& of : {single, in_batch, unpaid}) {
+    for (const Charged& of : {single, in_batch, unpaid, apart}) {
         std::string text = receipt(of);
         EXPECT_THAT(check_receipt(text), ElementsAre()) << text;
         EXPECT_THAT(text, HasSubstr("\"request\":\"" + of.record.id.text() + "\""));
@@ -178,13 +198,73 @@ std::string sign_anew(const json::value& receipt) {
            to_hex(signature) + "\"}";
 }
 
+// Receipts and books of earlier versions must hold for ever: what came later is sealed only where it is
+// there.
+TEST_P(Tamper, OlderRecordsKeepTheirDigests) {
+    auto field = [](std::string_view value) {
+        return std::to_string(value.size()) + ":" + std::string(value) + ",";
+    };
+    UsageRecord r;
+    r.id = RequestId{1};
+    r.account = AccountId{2};
+    r.key = KeyId{3};
+    r.model = "m";
+    r.provider = "p";
+    r.usage = {.input = 5, .cached = 1, .output = 6};
+    r.prices = {Nanos{10}, Nanos{11}, Nanos{12}, Nanos{13}};
+    r.started_at = from_micros(7);
+    r.latency_us = 8;
+    r.first_token_us = 9;
+    std::string text;
+    for (const std::string& value : std::vector<std::string>{"nebula-usage-1",
+                                                             r.id.text(),
+                                                             r.account.text(),
+                                                             r.key.text(),
+                                                             "m",
+                                                             "p",
+                                                             "llm",
+                                                             "7",
+                                                             "8",
+                                                             "9",
+                                                             "5",
+                                                             "1",
+                                                             "6",
+                                                             "0",
+                                                             "0",
+                                                             "10",
+                                                             "11",
+                                                             "12",
+                                                             "13",
+                                                             "14",
+                                                             "15",
+                                                             "completed",
+                                                             "200",
+                                                             "0",
+                                                             "0"})
+        text += field(value);
+    Settled settled{Nanos{14}, Nanos{15}};
+    EXPECT_EQ(record_digest(r, settled), sha256(text));
+    r.usage.reasoning = 4;
+    r.prices.reasoning_per_m = Nanos{16};
+    EXPECT_EQ(record_digest(r, settled),
+              sha256(text + field("reasoning_tokens") + field("4") + field("reasoning_per_m") + field("16")));
+    r.usage.cache_write = 3;
+    r.usage.units = 2;
+    r.unit = "image";
+    EXPECT_EQ(record_digest(r, settled),
+              sha256(text + field("cache_write_tokens") + field("3") + field("reasoning_tokens") +
+                     field("4") + field("units") + field("2") + field("reasoning_per_m") + field("16") +
+                     field("unit") + field("image")));
+}
+
 TEST_P(Tamper, EveryMemberOfAReceiptIsSealed) {
-    json::value whole = json::parse(receipt(in_batch));
+    json::value whole = json::parse(receipt(apart));
     json::object& object = whole.as_object()["receipt"].as_object();
     EXPECT_THAT(check_receipt(sign_anew(object)), ElementsAre()) << "of another key, but consistent";
     std::vector<std::string> names;
     for (const auto& member : object) names.emplace_back(member.key());
-    EXPECT_GT(names.size(), 30u);
+    EXPECT_GT(names.size(), 34u);
+    EXPECT_EQ(object["prices"].as_object().size(), 7u);
     for (const std::string& name : names) {
         SCOPED_TRACE(name);
         json::object changed = object;

@@ -44,29 +44,50 @@ constexpr std::size_t remembered_max = 4096;  // accounts
 constexpr Sql sql_update_chains{"billing.update_chains",
                                 "UPDATE ledger_chains SET length = $2, hash = $3, sliced = sliced - $4"
                                 " WHERE account_id = $1"};
-constexpr Sql sql_insert_usage{
-    "billing.insert_usage",
-    "INSERT INTO usage_records (account_id, id, key_id, model, provider, input_tokens, cached_tokens,"
-    " output_tokens, price_input_per_m, price_output_per_m, price_cached_input_per_m, is_estimated,"
-    " is_streamed, outcome, status, started_at, latency_us, first_token_us, charge, written_off, posting_id,"
-    " quota_input, quota_output, price_request, product)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,"
-    " $22, $23, $24, $25) ON CONFLICT (account_id, id) DO NOTHING"};
-constexpr std::size_t usage_columns = 25;
-constexpr Sql sql_add_hours{"billing.add_hours",
-                            "INSERT INTO usage_hours (account_id, hour, key_id, model, product, requests, "
-                            "input_tokens, cached_tokens,"
-                            " output_tokens, quota_input, quota_output, charge, written_off)"
-                            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
-                            " ON CONFLICT (account_id, hour, key_id, model, product) DO UPDATE SET"
-                            " requests = usage_hours.requests + excluded.requests,"
-                            " input_tokens = usage_hours.input_tokens + excluded.input_tokens,"
-                            " cached_tokens = usage_hours.cached_tokens + excluded.cached_tokens,"
-                            " output_tokens = usage_hours.output_tokens + excluded.output_tokens,"
-                            " quota_input = usage_hours.quota_input + excluded.quota_input,"
-                            " quota_output = usage_hours.quota_output + excluded.quota_output,"
-                            " charge = usage_hours.charge + excluded.charge,"
-                            " written_off = usage_hours.written_off + excluded.written_off"};
+// Most batches have tokens, plain and cached, and nothing else: those leave the further columns alone.
+#define INSERT_USAGE                                                                                   \
+    "INSERT INTO usage_records (account_id, id, key_id, model, provider, input_tokens, cached_tokens," \
+    " output_tokens, price_input_per_m, price_output_per_m, price_cached_input_per_m, is_estimated,"   \
+    " is_streamed, outcome, status, started_at, latency_us, first_token_us, charge, written_off,"      \
+    " posting_id, quota_input, quota_output, price_request, product"
+#define INSERT_USAGE_VALUES                                                                           \
+    "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21," \
+    " $22, $23, $24, $25"
+constexpr Sql sql_insert_usage{"billing.insert_usage", INSERT_USAGE
+                               ") VALUES (" INSERT_USAGE_VALUES ") ON CONFLICT (account_id, id) DO NOTHING"};
+constexpr Sql sql_insert_all{"billing.insert_usage_apart",
+                             INSERT_USAGE "," USAGE_APART ") VALUES (" INSERT_USAGE_VALUES
+                                          ", $26, $27, $28, $29, $30, $31, $32)"
+                                          " ON CONFLICT (account_id, id) DO NOTHING"};
+#undef INSERT_USAGE
+#undef INSERT_USAGE_VALUES
+constexpr std::size_t usage_columns = 25, all_usage_columns = 32;
+#define ADD_HOURS_INTO                                                                           \
+    "INSERT INTO usage_hours (account_id, hour, key_id, model, product, requests, input_tokens," \
+    " cached_tokens, output_tokens, quota_input, quota_output, charge, written_off"
+#define ADD_HOURS_UPDATE                                                    \
+    " ON CONFLICT (account_id, hour, key_id, model, product) DO UPDATE SET" \
+    " requests = usage_hours.requests + excluded.requests,"                 \
+    " input_tokens = usage_hours.input_tokens + excluded.input_tokens,"     \
+    " cached_tokens = usage_hours.cached_tokens + excluded.cached_tokens,"  \
+    " output_tokens = usage_hours.output_tokens + excluded.output_tokens,"  \
+    " quota_input = usage_hours.quota_input + excluded.quota_input,"        \
+    " quota_output = usage_hours.quota_output + excluded.quota_output,"     \
+    " charge = usage_hours.charge + excluded.charge,"                       \
+    " written_off = usage_hours.written_off + excluded.written_off"
+constexpr Sql sql_add_hours{
+    "billing.add_hours",
+    ADD_HOURS_INTO ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)" ADD_HOURS_UPDATE};
+constexpr Sql sql_add_all_hours{
+    "billing.add_hours_apart", ADD_HOURS_INTO
+    ", cache_write_tokens, reasoning_tokens, units)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)" ADD_HOURS_UPDATE
+    ", cache_write_tokens = usage_hours.cache_write_tokens + excluded.cache_write_tokens,"
+    " reasoning_tokens = usage_hours.reasoning_tokens + excluded.reasoning_tokens,"
+    " units = usage_hours.units + excluded.units"};
+#undef ADD_HOURS_INTO
+#undef ADD_HOURS_UPDATE
+constexpr std::size_t key_columns = 5;
 
 /// Ids come from the counter of this process whatever the clock says; time only makes them sort.
 class FixedClock final : public Clock {
@@ -153,10 +174,16 @@ std::vector<Charged> lock_charged(Tx& tx, const BatchBuffer& buffer) {
     return charged;
 }
 
+bool any_apart(const BatchBuffer& buffer) {
+    return std::ranges::any_of(buffer.sorted, [](const Entry* entry) { return has_apart(entry->record); });
+}
+
 bool insert_records(Tx& tx, BatchBuffer& buffer) {
     std::vector<Param>& values = buffer.values;
+    bool is_apart = any_apart(buffer);
+    std::size_t columns = is_apart ? all_usage_columns : usage_columns;
     values.clear();
-    values.reserve(buffer.sorted.size() * usage_columns);
+    values.reserve(buffer.sorted.size() * columns);
     for (const Entry* entry : buffer.sorted) {
         const UsageRecord& r = entry->record;
         const Settled& settled = entry->settled;
@@ -185,8 +212,12 @@ bool insert_records(Tx& tx, BatchBuffer& buffer) {
         values.emplace_back(settled.quota_output);
         values.emplace_back(r.prices.request.value);
         values.emplace_back(std::string_view(r.product));
+        if (is_apart)
+            values.insert(values.end(), {r.usage.cache_write, r.usage.reasoning, r.usage.units,
+                                         std::string_view(r.unit), r.prices.cache_write_per_m.value,
+                                         r.prices.reasoning_per_m.value, r.prices.unit.value});
     }
-    std::int64_t inserted = tx.exec_many(sql_insert_usage, usage_columns, values);
+    std::int64_t inserted = tx.exec_many(is_apart ? sql_insert_all : sql_insert_usage, columns, values);
     return inserted == static_cast<std::int64_t>(buffer.sorted.size());
 }
 
@@ -308,30 +339,21 @@ void add_hours(Tx& tx, BatchBuffer& buffer) {
     };
     // In this order on every node, so that two batches never wait for each other.
     order_by(buffer.sorted, group);
+    bool is_apart = any_apart(buffer);
+    std::size_t columns = is_apart ? HourSums::all : HourSums::usual;
     std::vector<Param>& values = buffer.values;
     values.clear();
     auto& sorted = buffer.sorted;
     for (std::size_t from = 0, to = 0; from < sorted.size(); from = to) {
         auto key = group(sorted[from]);
-        std::int64_t sums[8] = {};
-        for (; to < sorted.size() && group(sorted[to]) == key; ++to) {
-            const TokenUsage& usage = sorted[to]->record.usage;
-            const Settled& settled = sorted[to]->settled;
-            const std::int64_t added[8] = {1,
-                                           usage.input,
-                                           usage.cached,
-                                           usage.output,
-                                           settled.quota_input,
-                                           settled.quota_output,
-                                           settled.charge.value,
-                                           settled.written_off.value};
-            for (std::size_t i = 0; i < 8; ++i) sums[i] += added[i];
-        }
+        HourSums sums;
+        for (; to < sorted.size() && group(sorted[to]) == key; ++to)
+            sums.add(sorted[to]->record.usage, sorted[to]->settled);
         const auto& [account, hour, key_id, model, product] = key;
         values.insert(values.end(), {account, hour, key_id, model, product});
-        for (std::int64_t sum : sums) values.emplace_back(sum);
+        for (std::size_t i = 0; i < columns; ++i) values.emplace_back(sums.values[i]);
     }
-    tx.exec_many(sql_add_hours, 13, values);
+    tx.exec_many(is_apart ? sql_add_all_hours : sql_add_hours, key_columns + columns, values);
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 
 #include "billing/ledger/chain.hpp"
 #include "billing/ledger/pages.hpp"
+#include "billing/store.hpp"
 #include "billing/verify.hpp"
 
 namespace nebula::billing::ledger {
@@ -86,7 +87,7 @@ class UsageVerifier {
     struct HourRow {
         std::int64_t account = 0;
         HourKey key;  // hour, key, model, product
-        std::int64_t sums[8] = {};
+        HourSums sums;
     };
     /// A posting of which records are still to come.
     struct Open {

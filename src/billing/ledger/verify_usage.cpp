@@ -18,7 +18,8 @@ constexpr Sql sql_usage{
     "SELECT account_id, id, key_id, model, provider, input_tokens, cached_tokens, output_tokens,"
     " price_input_per_m, price_output_per_m, price_cached_input_per_m, is_estimated, is_streamed, outcome,"
     " status, started_at, latency_us, first_token_us, charge, written_off, COALESCE(posting_id, 0),"
-    " quota_input, quota_output, price_request, product FROM usage_records"
+    " quota_input, quota_output, price_request, product," USAGE_APART
+    " FROM usage_records"
     " WHERE (account_id, id) > ($1, $2) ORDER BY account_id, id LIMIT $3"};
 // The second posting of a charge that took bonus and paid credits is the next one in the chain.
 #define CHARGED_POSTINGS                                                                          \
@@ -32,7 +33,8 @@ constexpr Sql sql_postings{"billing.verify_charged",
 constexpr Sql sql_hours{
     "billing.verify_hours",
     "SELECT account_id, hour, key_id, model, product, requests, input_tokens, cached_tokens, output_tokens,"
-    " quota_input, quota_output, charge, written_off FROM usage_hours"
+    " quota_input, quota_output, charge, written_off, cache_write_tokens, reasoning_tokens, units"
+    " FROM usage_hours"
     " WHERE (account_id, hour, key_id, model, product) > ($1, $2, $3, $4, $5)"
     " ORDER BY account_id, hour, key_id, model, product LIMIT $6"};
 // Only asked when some are known to be missing.
@@ -89,6 +91,7 @@ void UsageVerifier::load(const Row* last, std::vector<Row>& page) {
                   s = {Nanos{row.i64(18)}, Nanos{row.i64(19)}, row.i64(21), row.i64(22)};
                   r.posting = PostingId::from_db(row.i64(20));
                   r.product = row.text(24);
+                  read_apart(row, 25, r);
               });
     load_postings(page);
 }
@@ -163,15 +166,7 @@ void UsageVerifier::verify(std::int64_t account, bool is_known, std::int64_t sea
         seen += verify_posting(*row) ? 1 : 0;
         std::int64_t hour = to_micros(std::chrono::floor<std::chrono::hours>(r.started_at));
         HourRow& sum = sums[{hour, r.key.db(), r.model, r.product}];
-        const std::int64_t added[8] = {1,
-                                       r.usage.input,
-                                       r.usage.cached,
-                                       r.usage.output,
-                                       s.quota_input,
-                                       s.quota_output,
-                                       s.charge.value,
-                                       s.written_off.value};
-        for (std::size_t i = 0; i < 8; ++i) sum.sums[i] += added[i];
+        sum.sums.add(r.usage, s);
     }
     verify_hours(account, sums);
     if (seen < sealed) name_unused_postings(account);
@@ -194,7 +189,8 @@ void UsageVerifier::load_hours(const HourRow* last, std::vector<HourRow>& page) 
             HourRow& made = page.emplace_back();
             made.account = row.i64(0);
             made.key = {row.i64(1), row.i64(2), std::string(row.text(3)), std::string(row.text(4))};
-            for (int i = 0; i < 8; ++i) made.sums[i] = row.i64(5 + i);
+            for (std::size_t i = 0; i < HourSums::all; ++i)
+                made.sums.values[i] = row.i64(5 + static_cast<int>(i));
         });
 }
 
@@ -207,7 +203,7 @@ void UsageVerifier::verify_hours(std::int64_t account, std::map<HourKey, HourRow
     for (; hours_.peek() != nullptr && hours_.peek()->account == account; hours_.pop()) {
         const HourRow& row = *hours_.peek();
         auto found = sums.find(row.key);
-        if (found == sums.end() || !std::ranges::equal(found->second.sums, row.sums)) wrong(row.key);
+        if (found == sums.end() || found->second.sums != row.sums) wrong(row.key);
         if (found != sums.end()) sums.erase(found);
     }
     for (const auto& [key, sum] : sums) wrong(key);
