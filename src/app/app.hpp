@@ -1,6 +1,7 @@
 #pragma once
 // Composition root: builds every service, knows the start and stop order, owns nothing else's logic.
 
+#include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <functional>
 #include <memory>
@@ -41,6 +42,25 @@ Result<std::vector<std::string>> check_receipt_file(const std::string& path);
 /// A provider's export of its usage (CSV or JSON lines) as the arguments "days" and "has_requests" of
 /// "billing.reconcile". `columns` may rename "date", "model", "input", "output", "requests".
 Result<boost::json::object> read_provider_report(const std::string& path, const boost::json::object& columns);
+
+/// `nebula models import`: [[model]] sections from a preset, or from what a provider says that it has.
+struct ImportOptions {
+    std::string provider;  // name of the [[provider]] that the routes get
+    std::string preset;    // instead of asking the provider
+    std::string url;       // of a provider that is not configured yet
+    std::string kind;      // of that one; empty: openai
+    std::string write_to;  // file to append to; empty: nothing is written
+};
+struct Imported {
+    std::string text;                   // what was, or is to be, appended
+    boost::json::array models;          // [{id, context_length, max_output_tokens, preset}]
+    std::vector<std::string> left_out;  // ids that the file has already
+};
+/// Errors: those of the operation models.discover; invalid_request when the file is no TOML; nothing is
+/// written then.
+Result<Imported> import_models(const AppSettings& settings, const ImportOptions& options);
+/// "credits, nebula-ai, …"
+std::string preset_names();
 
 /// Applies missing migrations on the database; how many there were.
 Result<int> migrate(const AppSettings& settings);

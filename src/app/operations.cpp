@@ -149,6 +149,7 @@ const std::vector<Operations::Entry>& Operations::table() {
         {"credits.balance", {"account"}, {}, &Operations::credits_balance},
         {"usage.list", {"account"}, {"limit"}, &Operations::usage_list},
         {"models.list", {}, {}, &Operations::models_list},
+        {"models.discover", {}, {"provider", "url", "kind"}, &Operations::models_discover},
         {"ledger.verify", {}, {}, &Operations::ledger_verify},
         {"routes.list", {}, {}, &Operations::routes_list},
         {"receipts.show", {"account", "request"}, {}, &Operations::receipts_show},

@@ -56,6 +56,8 @@ class Operations {
     Answer usage_list(boost::json::object arguments);
     Answer models_list(boost::json::object arguments);
     Answer ledger_verify(boost::json::object arguments);
+    // operations_models.cpp
+    Answer models_discover(boost::json::object arguments);
     // operations_money.cpp
     Answer routes_list(boost::json::object arguments);
     Answer receipts_show(boost::json::object arguments);

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "app/greeting.hpp"
+#include "app/local_servers.hpp"
 #include "app/services.hpp"
 #include "app/upkeep.hpp"
 #include "base/crypto.hpp"
@@ -112,6 +113,7 @@ class Server {
             return ok;
         upkeep_.start();
         ready_ = true;
+        local_servers_.start(loaded_.settings.catalog, loaded_.file);
         return {};
     }
 
@@ -147,6 +149,7 @@ class Server {
         admin_server_->drain();
         admin_server_->stop();
         ::unlink(loaded_.settings.admin_file().c_str());
+        local_servers_.stop();
         upkeep_.stop();
         runtime_.stop();
         limiter_.stop();
@@ -173,6 +176,7 @@ class Server {
     accounts::Guard guard_{*services_->accounts, *services_->people};
     gateway::Gateway gateway_;
     Upkeep upkeep_{*services_};
+    LocalServers local_servers_{*services_};
     AdminApi admin_;
     http::Router api_router_, admin_router_;
     http::HttpSettings admin_settings_;

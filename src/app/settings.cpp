@@ -53,6 +53,7 @@ void AppSettings::describe(settings::Visitor& v) {
     v.section({.name = "limits", .help = "Rate limits that apply to everybody; 0 = none."}, limits);
     v.section({.name = "gateway", .help = "The request path."}, gateway);
     v.section({.name = "runtime", .help = "Local models."}, runtime);
+    v.section({.name = "catalog", .help = "Models that are found by themselves."}, catalog);
     v.list({.name = "provider", .help = "Who answers requests.", .apply = settings::Apply::live}, providers);
     v.list({.name = "model",
             .help = "What clients can ask for, at which price.",

@@ -54,6 +54,7 @@ struct AppSettings {
     std::vector<billing::PackageSettings> packages;
     std::vector<billing::TierSettings> tiers;
     std::vector<billing::TaxSettings> taxes;
+    catalog::CatalogSettings catalog;
     std::vector<catalog::ProviderSettings> providers;
     std::vector<catalog::ModelSettings> models;
     void describe(settings::Visitor& v);

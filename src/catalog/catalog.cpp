@@ -5,20 +5,15 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "catalog/presets.hpp"
+
 namespace nebula::catalog {
 namespace {
 
-constexpr std::size_t id_bytes_max = 256;
 constexpr std::string_view local_name = "local";
 constexpr std::int64_t local_context_default = 4096;
 constexpr Nanos local_price_input{50'000'000};    // 0.05 per million
 constexpr Nanos local_price_output{100'000'000};  // 0.10 per million
-
-// Ids stand in URLs, logs and metric labels.
-bool is_id(std::string_view text) {
-    return !text.empty() && text.size() <= id_bytes_max &&
-           std::ranges::all_of(text, [](char c) { return c > ' ' && c < 0x7F && c != '"' && c != '\\'; });
-}
 
 Disconnect disconnect_of(const std::string& word) {
     if (word == "drain") return Disconnect::drain;

@@ -21,6 +21,12 @@
 
 namespace nebula::catalog {
 
+struct CatalogSettings {  // [catalog]
+    bool discover = true;
+    std::vector<std::string> discover_at = {"http://127.0.0.1:11434", "http://127.0.0.1:8080",
+                                            "http://127.0.0.1:8081", "http://127.0.0.1:8000"};
+    void describe(settings::Visitor& v);
+};
 struct ProviderSettings {  // [[provider]]
     std::string name;
     std::string kind = "openai";  // see ProviderKind

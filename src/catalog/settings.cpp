@@ -4,6 +4,18 @@ namespace nebula::catalog {
 
 using settings::Apply;
 
+void CatalogSettings::describe(settings::Visitor& v) {
+    v.field(
+        {.name = "discover",
+         .help = "After the start, look once for servers of models on this machine that are not configured, "
+                 "and log how to use them."},
+        discover);
+    v.field({.name = "discover_at",
+             .help = "Where to look: by default where Ollama, llama-server and vLLM listen.",
+             .max = 100},
+            discover_at);
+}
+
 void ProviderSettings::describe(settings::Visitor& v) {
     constexpr auto live = Apply::live;
     v.field({.name = "name", .help = "Name that routes refer to.", .apply = live, .required = true}, name);

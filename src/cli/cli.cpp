@@ -185,6 +185,22 @@ class Program {
                    {"price_input_per_m", "INPUT/M"},
                    {"price_output_per_m", "OUTPUT/M"},
                    {"routes", "ROUTES"}});
+        add_import(*models);
+    }
+    void add_import(CLI::App& models) {
+        auto* import =
+            leaf(models, "import", "Print [[model]] sections of a preset, or of what a provider has.",
+                 [this] { return run_import(common_, import_); });
+        import->add_flag("--json", common_.json, "Print what was found as JSON");
+        import->add_option("provider", import_.provider, "Name of the [[provider]] that serves them")
+            ->required();
+        import->add_option("--preset", import_.preset,
+                           "Models and prices of a known system: " + app::preset_names());
+        import->add_option("--url", import_.url,
+                           "Of a provider that is not configured yet; its section comes too");
+        import->add_option("--kind", import_.kind,
+                           "Kind of that one: openai (default), ollama, anthropic, gemini");
+        import->add_option("--write", import_.write_to, "Append to this file what it does not have yet");
     }
     void add_chat() {
         auto* chat = leaf(app_, "chat", "Talk to a model: one shot with a prompt, else interactively.",
@@ -333,6 +349,7 @@ class Program {
     Common common_;
     app::ServeOptions serve_;
     ChatOptions chat_;
+    app::ImportOptions import_;
     json::object arguments_;
     std::string receipt_file_;
     std::string report_file_;

@@ -74,4 +74,20 @@ int run_operation(const Common& common, const std::string& operation, json::obje
     return balanced != nullptr && balanced->is_bool() && !balanced->get_bool() ? 1 : 0;
 }
 
+int run_import(const Common& common, const app::ImportOptions& options) {
+    auto settings = settings_of(common);
+    if (!settings) return 2;
+    auto done = app::import_models(*settings, options);
+    if (!done) return print_error(done.error());
+    if (common.json)
+        std::printf("%s\n", json::serialize(done->models).c_str());
+    else if (options.write_to.empty())
+        std::fputs(done->text.c_str(), stdout);
+    for (const std::string& id : done->left_out) std::fprintf(stderr, "%s is there already\n", id.c_str());
+    if (!options.write_to.empty())
+        std::fprintf(stderr, "%zu models added to %s; reload the server (SIGHUP) to serve them\n",
+                     done->models.size() - done->left_out.size(), options.write_to.c_str());
+    return 0;
+}
+
 }  // namespace nebula::cli

@@ -36,6 +36,7 @@ struct ChatOptions {
     std::int64_t max_tokens = 0;
 };
 int run_chat(const Common& common, ChatOptions options);
+int run_import(const Common& common, const app::ImportOptions& options);
 
 int print_error(const Error& error);
 

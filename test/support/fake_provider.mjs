@@ -207,6 +207,8 @@ export class FakeProvider {
     this.serial = 0;
     this.prefix = `r${process.pid.toString(36)}`;
     this.models = models ?? ['fake/ok'];
+    this.lists = new Map(); // answers to GET by path, instead of the list of `models`
+    this.gets = []; // every GET that came
     this.journal_fd = journal_file ? fs.openSync(journal_file, 'a') : null;
     const accept = (socket) => this.#serve(socket);
     this.tls = Boolean(tls_options);
@@ -307,10 +309,13 @@ export class FakeProvider {
   async #answer(socket, request, closed) {
     const path = request.target.split('?')[0];
     if (request.method !== 'POST') {
-      const known = path.endsWith('/models');
-      const body = known
-        ? JSON.stringify({ object: 'list', data: this.models.map((id) => ({ id, object: 'model' })) })
-        : '{}';
+      this.gets.push({ target: request.target, headers: request.headers });
+      const list = this.lists.get(path) ?? {
+        object: 'list',
+        data: this.models.map((id) => ({ id, object: 'model' })),
+      };
+      const known = this.lists.has(path) || path.endsWith('/v1/models');
+      const body = known ? JSON.stringify(list) : '{}';
       socket.write(
         `HTTP/1.1 ${known ? 200 : 404} X\r\ncontent-type: application/json\r\n` +
           `content-length: ${body.length}\r\n\r\n${body}`,
