@@ -23,7 +23,7 @@ EXTRA_PUBLIC = {
     "accounts": {"caller.hpp", "guard.hpp", "audit.hpp", "people.hpp", "teams.hpp"},
     "billing": {"commerce.hpp", "bills.hpp", "bills/reconcile.hpp", "ledger/receipt.hpp"},
     "catalog": {"presets.hpp", "discovery.hpp"},
-    "http": {"client.hpp", "sse.hpp", "json_api.hpp", "dialects.hpp"},
+    "http": {"client.hpp", "multipart.hpp", "sse.hpp", "json_api.hpp", "dialects.hpp"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
 
