@@ -1,5 +1,6 @@
 #include "http/client.hpp"
 
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <charconv>
 #include <semaphore>
@@ -355,7 +356,12 @@ Async<Result<std::unique_ptr<ClientResponse>>> Client::send(const Origin& origin
 }
 
 Async<Result<std::string>> ClientResponse::read_all(std::size_t bytes_max) {
+    constexpr std::size_t padding = 64;
     std::string all;
+    // What the head promises is not believed beyond this; behind the text stays room for a parser's reads.
+    constexpr std::uint64_t promise_max = 4 * 1024 * 1024;
+    if (auto length = content_length())
+        all.reserve(static_cast<std::size_t>(std::min(*length, promise_max)) + padding);
     while (true) {
         auto piece = co_await read();
         if (!piece) co_return fail(std::move(piece.error()));

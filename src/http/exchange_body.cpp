@@ -9,6 +9,9 @@ namespace nebula::http {
 namespace {
 
 constexpr std::size_t first_body_capacity = 64 * 1024;
+// Large bodies: a buffer that grows by so much copies at most a third of them, and takes no more memory than
+// the client has earned by sending a quarter of it.
+constexpr std::size_t body_growth = 4;
 constexpr std::size_t drain_bytes_max = 64 * 1024;
 constexpr std::chrono::seconds drain_time{5};
 constexpr std::size_t body_rate_min = 1024;     // bytes a second, over the whole body
@@ -20,11 +23,13 @@ bool BodyBuffer::reserve(ServerState& state, std::size_t bytes) {
     if (bytes <= capacity_) return true;
     state_ = &state;
     if (!state.reserve_bytes(bytes - capacity_)) return false;
+    auto before = reinterpret_cast<std::uintptr_t>(data_);
     void* larger = std::realloc(data_, bytes + BufferPool::padding);
     if (larger == nullptr) {
         state.release_bytes(bytes - capacity_);
         return false;
     }
+    if (reinterpret_cast<std::uintptr_t>(larger) != before) state.counted.body_copied_bytes.add(capacity_);
     data_ = static_cast<char*>(larger);
     capacity_ = bytes;
     return true;
@@ -166,6 +171,7 @@ Async<Result<std::string_view>> HttpExchange::read_in_place(std::size_t length) 
     body_view_ = {data_ + begin_, length};
     begin_ += length;
     body_ = Body::done;
+    server_.state.counted.body_bytes.add(length);
     co_return body_view_;
 }
 
@@ -175,10 +181,11 @@ Async<Result<std::string_view>> HttpExchange::read_sized(std::size_t length) {
     if (!body_buffer_.reserve(server_.state, std::min(length, std::max(first_body_capacity, size))))
         co_return no_memory();
     std::memcpy(body_buffer_.data(), data_ + begin_, size);
+    server_.state.counted.body_copied_bytes.add(size);
     begin_ = end_;
     while (size < length) {
         if (size == body_buffer_.capacity() &&
-            !body_buffer_.reserve(server_.state, std::min(length, body_buffer_.capacity() * 2)))
+            !body_buffer_.reserve(server_.state, std::min(length, body_buffer_.capacity() * body_growth)))
             co_return no_memory();
         Result<std::size_t> got =
             co_await read_more(body_buffer_.data() + size, body_buffer_.capacity() - size);
@@ -186,6 +193,7 @@ Async<Result<std::string_view>> HttpExchange::read_sized(std::size_t length) {
         size += *got;
     }
     std::memset(body_buffer_.data() + size, 0, BufferPool::padding);
+    server_.state.counted.body_bytes.add(size);
     body_view_ = {body_buffer_.data(), size};
     body_ = Body::done;
     co_return body_view_;
@@ -232,6 +240,8 @@ Async<Result<std::string_view>> HttpExchange::read_chunked(std::size_t limit) {
     }
     if (!body_buffer_.reserve(server_.state, 1)) co_return no_memory();
     std::memset(body_buffer_.data() + size, 0, BufferPool::padding);
+    server_.state.counted.body_bytes.add(size);
+    server_.state.counted.body_copied_bytes.add(size);
     body_view_ = {body_buffer_.data(), size};
     body_ = Body::done;
     co_return body_view_;

@@ -33,6 +33,12 @@ ServerMetrics::ServerMetrics(const std::string& listener, metrics::Registry& r)
     : connections(r.gauge("nebula_http_connections", "Open client connections.", {{"listener", listener}})),
       requests{&answered(r, listener, "none"), &answered(r, listener, "1xx"), &answered(r, listener, "2xx"),
                &answered(r, listener, "3xx"),  &answered(r, listener, "4xx"), &answered(r, listener, "5xx")},
+      body_bytes(r.counter("nebula_http_body_bytes_total", "Request bodies read.", {{"listener", listener}})),
+      body_copied_bytes(
+          r.counter("nebula_http_body_copied_bytes_total",
+                    "Of request bodies, copied within the server; what a growing buffer may have "
+                    "moved counts as copied.",
+                    {{"listener", listener}})),
       refused_connections(refused(r, listener, "connections")),
       refused_malformed(refused(r, listener, "malformed")),
       refused_head_size(refused(r, listener, "head_size")),

@@ -32,6 +32,8 @@ struct ServerMetrics {
 
     metrics::Gauge& connections;
     std::array<metrics::Counter*, 6> requests;  // by the first digit of the status; 0 = never answered
+    metrics::Counter& body_bytes;
+    metrics::Counter& body_copied_bytes;
     metrics::Counter& refused_connections;
     metrics::Counter& refused_malformed;
     metrics::Counter& refused_head_size;

@@ -95,6 +95,24 @@ TEST_F(Echo, ReadsBodiesOfEverySize) {
     EXPECT_EQ(metric("nebula_http_buffered_bytes{listener=\"test\"}"), 0);
 }
 
+// A large body is read where it stays: only what came with its head and a growing buffer copy it, a third at
+// most.
+TEST_F(Echo, CopiesLittleOfLargeBodies) {
+    start();
+    RawClient c = client();
+    constexpr std::size_t size = 1'000'000;
+    constexpr int rounds = 5;
+    for (int i = 0; i < rounds; ++i) {
+        std::string body(size, 'x');
+        std::jthread sender([&] { c.send(post("/echo", body)); });
+        EXPECT_EQ(body_of(c.read_response()).size(), size);
+    }
+    EXPECT_EQ(metric("nebula_http_body_bytes_total{listener=\"test\"}"),
+              rounds * static_cast<std::int64_t>(size));
+    EXPECT_LT(metric("nebula_http_body_copied_bytes_total{listener=\"test\"}"),
+              rounds * static_cast<std::int64_t>(size) * 2 / 5);
+}
+
 // Heads between the pooled buffer's size and the limit move to a larger buffer, with body and follower
 // intact.
 TEST_F(Echo, AcceptsLongHeads) {
