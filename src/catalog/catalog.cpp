@@ -96,6 +96,14 @@ class Builder {
         model->disconnect = disconnect_of(from.disconnect);
         model->rpm = from.rpm;
         model->tpm = from.tpm;
+        model->ipm = from.ipm;
+        if (!from.default_temperature.empty()) {
+            auto number = Nanos::parse(from.default_temperature);
+            if (!number || number->value < 0 || number->value > 2 * Nanos::per_credit)
+                problem(who + ": default_temperature must be a number from 0 to 2 in quotes, as \"0.7\"");
+            else
+                model->default_temperature = number->short_text();
+        }
         for (const RouteSettings& route : from.routes) {
             auto provider = provider_named(route.provider);
             if (provider == nullptr)

@@ -69,6 +69,8 @@ struct ModelSettings {  // [[model]]
     std::string model_class = "basic";  // what plans entitle to: basic, vision, …
     std::int64_t rpm = 0;               // per account
     std::int64_t tpm = 0;
+    std::int64_t ipm = 0;             // images
+    std::string default_temperature;  // decimal text; empty: the provider's
     void describe(settings::Visitor& v);
 };
 
@@ -107,7 +109,8 @@ struct Model {
     bool serves(std::string_view endpoint) const;
     bool is_ordered = false;
     Disconnect disconnect = Disconnect::bill_delivered;
-    std::int64_t rpm = 0, tpm = 0;
+    std::int64_t rpm = 0, tpm = 0, ipm = 0;
+    std::string default_temperature;  // a JSON number, or empty
     std::vector<Route> routes;
 };
 

@@ -138,7 +138,8 @@ void ModelSettings::describe(settings::Visitor& v) {
     v.field({.name = "endpoints",
              .help = "What it may be used for.",
              .apply = live,
-             .one_of = {"chat", "completions", "embeddings", "rerank", "moderations"}},
+             .one_of = {"chat", "completions", "embeddings", "rerank", "moderations", "images", "image_edits",
+                        "image_variations", "speech", "transcriptions", "translations"}},
             endpoints);
     v.list({.name = "routes", .help = "Who serves it; empty: the model file of that name.", .apply = live},
            routes);
@@ -165,6 +166,12 @@ void ModelSettings::describe(settings::Visitor& v) {
             model_class);
     v.field({.name = "rpm", .help = "Requests per minute and account; 0: no limit.", .apply = live}, rpm);
     v.field({.name = "tpm", .help = "Tokens per minute and account; 0: no limit.", .apply = live}, tpm);
+    v.field({.name = "ipm", .help = "Images per minute and account; 0: no limit.", .apply = live}, ipm);
+    v.field(
+        {.name = "default_temperature",
+         .help = "Temperature of chats and completions that name none, as \"0.7\"; empty: the provider's.",
+         .apply = live},
+        default_temperature);
 }
 
 }  // namespace nebula::catalog

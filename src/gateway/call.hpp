@@ -32,6 +32,7 @@ struct ModelMetrics {
     metrics::Counter& usage_estimated;
     metrics::Counter& usage_refused;
     metrics::Counter& fallbacks;
+    metrics::Counter* units = nullptr;  // of a model with a unit
     metrics::Histogram& latency;
     metrics::Histogram& first_token;
 };
@@ -54,8 +55,9 @@ struct Call {
     std::shared_ptr<const catalog::Model> model;
     ModelMetrics* metrics = nullptr;
     std::unique_ptr<ClientEdge> client;  // null: the client speaks OpenAI's API itself
-    std::string translated;              // by the client edge; `body` views it then
+    std::string translated;              // by the client edge, or from JSON to a form; `body` views it then
     std::string_view body;
+    std::string form_type;  // of a form: its content type with the boundary
     ChatRequest request;
     // Of a client with a wire of its own.
     std::string_view client_body;
@@ -80,10 +82,12 @@ struct Call {
     const Provider* kind = nullptr;               // of the provider of this attempt
     std::unique_ptr<Translator> translator;       // of this attempt; null: it speaks OpenAI's API
     bool is_native = false;                       // client and provider speak the same API, not OpenAI's
+    bool is_sound = false;                        // the answer is bytes without any events in them
     ReportedUsage usage;
     billing::TokenUsage billed;  // what settle() recorded
     std::size_t content_bytes = 0;
     std::int64_t content_events = 0;
+    std::int64_t images = 0;  // whole ones that the client got, or will with the last event
     std::int64_t first_token_us = 0;
     Error error;  // of the last attempt
 

@@ -1,6 +1,7 @@
 #include "gateway/chat.hpp"
 
 #include "base/log.hpp"
+#include "gateway/media/meter.hpp"
 
 namespace nebula::gateway {
 namespace {
@@ -77,15 +78,10 @@ Async<void> Chat::follow(Call& call) {
 
 Async<Result<void>> Chat::settle(Call& call, billing::Outcome outcome) {
     ModelMetrics& metrics = *call.metrics;
-    billing::TokenUsage usage = call.usage.usage;
-    bool is_estimated = call.usage.state != ReportedUsage::State::good;
+    const auto [usage, is_estimated] = media::meter(call, outcome);
     if (call.usage.state == ReportedUsage::State::refused) metrics.usage_refused.add();
-    if (is_estimated) {
-        bool has_output = info(call.endpoint).has_output;
-        usage = {call.likely_prompt(), 0,
-                 has_output ? estimate_tokens(call.content_bytes, call.content_events) : 0};
-        metrics.usage_estimated.add();
-    }
+    if (is_estimated) metrics.usage_estimated.add();
+    if (metrics.units != nullptr) metrics.units->add(static_cast<std::uint64_t>(usage.units));
     call.billed = usage;
     metrics.input_tokens.add(static_cast<std::uint64_t>(usage.input));
     metrics.output_tokens.add(static_cast<std::uint64_t>(usage.output));
@@ -101,6 +97,8 @@ Async<Result<void>> Chat::settle(Call& call, billing::Outcome outcome) {
     record.model = call.model->id;
     record.provider = call.provider->name;
     record.usage = usage;
+    if (usage.units > 0) record.unit = call.model->unit;
+    if (info(call.endpoint).is_media) record.product = "gen_api";
     record.prices = call.prices;
     record.is_estimated = is_estimated;
     record.is_streamed = call.request.stream;
@@ -118,7 +116,8 @@ Async<Result<void>> Chat::settle(Call& call, billing::Outcome outcome) {
     co_return Result<void>();
 }
 
-ModelMetrics& Chat::metrics_of(const std::string& model) {
+ModelMetrics& Chat::metrics_of(const catalog::Model& of) {
+    const std::string& model = of.id;
     {
         std::shared_lock lock(metrics_mutex_);
         auto found = model_metrics_.find(model);
@@ -149,6 +148,10 @@ ModelMetrics& Chat::metrics_of(const std::string& model) {
         .usage_refused = registry.counter("nebula_usage_refused_total",
                                           "Usage reports of providers that cannot be true.", label),
         .fallbacks = registry.counter("nebula_fallbacks_total", "Attempts at a further route.", label),
+        .units = of.unit.empty() ? nullptr
+                                 : &registry.counter("nebula_units_total",
+                                                     "Images, seconds, characters, documents by model.",
+                                                     {{"model", model}, {"unit", of.unit}}),
         .latency = registry.histogram("nebula_request_seconds", "Whole request.", label),
         .first_token = registry.histogram("nebula_first_token_seconds", "Request to first content.", label),
     });

@@ -46,6 +46,7 @@ class Chat {
     static std::string with_credits(const Call& call, std::string_view answer);
 
     static Result<void> translate(Call& call);
+    static Result<ChatRequest> parse_upload(Call& call);
     static bool has_native_route(const Call& call);
     /// Everything behind admission.
     Async<void> follow(Call& call);
@@ -56,6 +57,7 @@ class Chat {
                                Upstream& state);
     Async<Attempt> answer_stream(Call& call, std::unique_ptr<http::ClientResponse> upstream,
                                  const catalog::Provider& provider, Upstream& state);
+    Async<StreamEnd> relay_sound(Call& call, http::ClientResponse& upstream);  // media/chat_media.cpp
     Async<Attempt> answer_refusal(Call& call, http::ClientResponse& upstream, Upstream& state);
     /// The translator and the provider's body of this attempt; empty: the client's bytes are edited in place.
     Result<std::string> prepare(Call& call, const catalog::Route& route) const;
@@ -68,7 +70,7 @@ class Chat {
     // Steps 8 and 9.
     Async<Result<void>> settle(Call& call, billing::Outcome outcome);
 
-    ModelMetrics& metrics_of(const std::string& model);
+    ModelMetrics& metrics_of(const catalog::Model& model);
 
     const GatewaySettings& settings_;
     Services services_;

@@ -5,6 +5,9 @@
 #include "accounts/people.hpp"
 #include "base/text.hpp"
 #include "gateway/chat.hpp"
+#include "gateway/media/form_request.hpp"
+#include "gateway/media/json_upload.hpp"
+#include "gateway/media/meter.hpp"
 #include "http/json_api.hpp"
 
 namespace nebula::gateway {
@@ -52,6 +55,10 @@ void add_rate_headers(http::Exchange& exchange, const ratelimit::Standing& stand
         add("x-ratelimit-remaining-tokens", std::to_string(standing.remaining_tokens));
         add("x-ratelimit-reset-tokens", duration_text(standing.reset_tokens_ms));
     }
+    if (standing.limit_images >= 0) {
+        add("x-ratelimit-limit-images", std::to_string(standing.limit_images));
+        add("x-ratelimit-remaining-images", std::to_string(standing.remaining_images));
+    }
     if (standing.limit_day >= 0) {
         add("x-ratelimit-limit-requests-day", std::to_string(standing.limit_day));
         add("x-ratelimit-remaining-requests-day", std::to_string(standing.remaining_day));
@@ -60,7 +67,8 @@ void add_rate_headers(http::Exchange& exchange, const ratelimit::Standing& stand
 }
 
 Error rate_error(const ratelimit::Standing& standing) {
-    std::string unit = standing.tokens ? "tokens" : "requests";
+    bool is_images = std::string_view(standing.unit) == "images";
+    std::string unit = standing.tokens ? "tokens" : is_images ? "images" : "requests";
     bool is_daily = std::string_view(standing.unit) == "requests per day";
     return {.code = Code::rate_limited,
             .message = "rate limit reached for this " + std::string(standing.scope) + " on " +
@@ -122,7 +130,10 @@ Async<Result<void>> Chat::admit(Call& call) {
     if (!key) co_return fail(std::move(key.error()));
     call.key = std::move(*key);
 
-    auto body = co_await call.exchange.body(std::numeric_limits<std::size_t>::max());
+    const EndpointInfo endpoint = info(call.endpoint);
+    auto bytes_max = endpoint.is_form ? static_cast<std::size_t>(settings_.upload_bytes_max)
+                                      : std::numeric_limits<std::size_t>::max();
+    auto body = co_await call.exchange.body(bytes_max);
     if (!body) co_return fail(std::move(body.error()));
     call.body = *body;
     if (call.client) {
@@ -130,7 +141,7 @@ Async<Result<void>> Chat::admit(Call& call) {
         if (!translated) co_return fail(std::move(translated.error()));
     }
     if (!call.untranslatable) {
-        auto request = parse_request(call.body, call.endpoint);
+        auto request = endpoint.is_form ? parse_upload(call) : parse_request(call.body, call.endpoint);
         if (!request) co_return fail(std::move(request.error()));
         call.request = std::move(*request);
     }
@@ -141,16 +152,17 @@ Async<Result<void>> Chat::admit(Call& call) {
                        "the model '" + call.request.model + "' does not exist or is not available", "model");
     }
     if (call.untranslatable && !has_native_route(call)) co_return fail(std::move(*call.untranslatable));
-    const EndpointInfo endpoint = info(call.endpoint);
     if (!call.model->serves(endpoint.word))
         co_return fail(Code::invalid_request,
                        "the model '" + call.model->id + "' does not serve " + endpoint.word, "model");
-    call.metrics = &metrics_of(call.model->id);
+    call.metrics = &metrics_of(*call.model);
     if (call.edge == Edge::openai) call.prices = call.model->prices;
     std::int64_t context = call.model->context_length;
     std::int64_t prompt_max = static_cast<std::int64_t>(call.request.prompt_bytes) + template_tokens;
     std::int64_t output_max = std::max(context, call.request.asked_output().value_or(0));
-    call.bounds = {std::max(context, prompt_max), endpoint.has_output ? output_max * call.request.n : 0};
+    bool may_generate = endpoint.has_output || endpoint.is_media;
+    call.bounds = {std::max(context, prompt_max), may_generate ? output_max * call.request.n : 0,
+                   call.request.seconds_max};
     if (!call.key) co_return Result<void>();
 
     call.terms = services_.billing.terms(call.key->account);
@@ -168,6 +180,19 @@ Async<Result<void>> Chat::admit(Call& call) {
     }
     if (call.key->id) services_.accounts.note_use(*call.key);
     co_return admitted;
+}
+
+// A form, or JSON that becomes one.
+Result<ChatRequest> Chat::parse_upload(Call& call) {
+    call.form_type = call.exchange.head().header("content-type").value_or(std::string_view());
+    if (media::is_json(call.form_type) && !info(call.endpoint).is_image) {
+        auto upload = media::form_of_json(call.body, call.exchange.id());
+        if (!upload) return fail(std::move(upload.error()));
+        call.translated = std::move(upload->form);
+        call.form_type = std::move(upload->content_type);
+        call.body = call.translated;
+    }
+    return media::parse_form_request(call.body, call.form_type, call.endpoint);
 }
 
 // Whether some provider of the model speaks the client's own API.
@@ -228,12 +253,13 @@ std::size_t Chat::list_limits(Call& call) const {
     };
     if (call.key->id)
         add(ratelimit::Kind::key, call.key->id.value,
-            {tighter(own.rpm, defaults.key_rpm), tighter(own.tpm, defaults.key_tpm), 0, own.rpd});
+            {tighter(own.rpm, defaults.key_rpm), tighter(own.tpm, defaults.key_tpm), own.ipm, own.rpd});
     add(ratelimit::Kind::account, call.key->account.value,
-        {tighter(terms.rpm, defaults.account_rpm), tighter(terms.tpm, defaults.account_tpm), 0,
+        {tighter(terms.rpm, defaults.account_rpm), tighter(terms.tpm, defaults.account_tpm), terms.ipm,
          tighter(terms.rpd, defaults.account_rpd)});
     add(ratelimit::Kind::model, ratelimit::hash_pair(call.key->account.value, call.model->id),
-        {tighter(terms.model_rpm, call.model->rpm), tighter(terms.model_tpm, call.model->tpm), 0, 0});
+        {tighter(terms.model_rpm, call.model->rpm), tighter(terms.model_tpm, call.model->tpm),
+         call.model->ipm, 0});
     return count;
 }
 
@@ -243,7 +269,8 @@ Async<Result<void>> Chat::take_rate(Call& call) {
 
     // What the client asks for explicitly counts in advance; the rest is corrected when the usage is known.
     call.rate_tokens = call.likely_prompt() + call.request.asked_output().value_or(0) * call.request.n;
-    ratelimit::Use use{.tokens = call.rate_tokens};
+    ratelimit::Use use{.tokens = call.rate_tokens,
+                       .images = info(call.endpoint).is_image ? call.request.n : 0};
     call.rate_taken_at = services_.clock.ticks();
     auto standing = services_.limiter.take(call.checks, call.check_count, use);
     for (int tries = 0; standing.needs_share && tries < 2; ++tries) {
@@ -288,12 +315,18 @@ Async<Result<void>> Chat::take_hold(Call& call) {
     wanted.account = call.key->account;
     wanted.most = {prompt_max, 0, asked * request.n};
     wanted.fewest = exact_cap ? wanted.most : billing::TokenUsage{prompt_min, 0, has_output ? 1 : 0};
+    bool is_media = info(call.endpoint).is_media;
+    if (is_media)
+        wanted.most = wanted.fewest = media::worst_case(call);
+    else
+        wanted.most.units = wanted.fewest.units = media::units_asked(call);
     wanted.prices = billing::dearest(call.prices);
     wanted.worst_case = billing::charge_of(wanted.prices, wanted.most);
     wanted.least = exact_cap ? wanted.worst_case : billing::charge_of(wanted.prices, wanted.fewest);
     if (call.key->budget.is_any()) wanted.budget_of = call.key.get();
     wanted.uses_quota =
         call.edge == Edge::openai && (call.terms->quota_input > 0 || call.terms->quota_output > 0);
+    if (is_media && wanted.most.input + wanted.most.output == 0) wanted.uses_quota = false;
     auto fast = services_.billing.try_admit(wanted);
     if (fast) {  // the worst case, whole
         call.hold = std::move(*fast);

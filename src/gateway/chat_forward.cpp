@@ -4,6 +4,7 @@
 #include "base/log.hpp"
 #include "base/text.hpp"
 #include "gateway/chat.hpp"
+#include "gateway/media/media.hpp"
 
 namespace nebula::gateway {
 namespace {
@@ -48,10 +49,14 @@ bool is_stream(const Call& call, const http::ClientResponse& upstream) {
 
 std::string request_headers(const Call& call, const catalog::Provider& provider) {
     bool by_lines = call.kind->streams_lines();
-    std::string headers = "content-type: application/json\r\nuser-agent: nebula/" NEBULA_VERSION "\r\n";
-    headers += !call.request.stream ? "accept: application/json\r\n"
-               : by_lines           ? "accept: application/x-ndjson\r\n"
-                                    : "accept: text/event-stream\r\n";
+    const EndpointInfo endpoint = info(call.endpoint);
+    std::string_view type = call.request.is_form ? std::string_view(call.form_type) : "application/json";
+    std::string headers =
+        "content-type: " + std::string(type) + "\r\nuser-agent: nebula/" NEBULA_VERSION "\r\n";
+    headers += endpoint.is_media && !endpoint.is_image ? "accept: */*\r\n"
+               : !call.request.stream                  ? "accept: application/json\r\n"
+               : by_lines                              ? "accept: application/x-ndjson\r\n"
+                                                       : "accept: text/event-stream\r\n";
     call.kind->add_headers(provider, provider.api_key, headers);
     if (call.is_native && call.kind->wire() == Wire::anthropic) {
         if (auto beta = call.exchange.head().header("anthropic-beta"))
@@ -63,12 +68,15 @@ std::string request_headers(const Call& call, const catalog::Provider& provider)
 Edits edits_of(const Call& call, const catalog::Route& route) {
     Edits edits;
     edits.upstream_model = route.upstream_model;
-    edits.ask_for_usage = call.request.stream && call.key != nullptr && !call.is_native;
+    edits.ask_for_usage =
+        call.request.stream && call.key != nullptr && !call.is_native && info(call.endpoint).has_output;
     edits.output_cap = call.output_cap;
+    if (info(call.endpoint).has_output) edits.temperature = call.model->default_temperature;
     return edits;
 }
 
 std::string error_event(Call& call, const Error& error) {
+    if (call.is_sound) return {};  // a player would take the words for sound
     if (call.client) return call.client->broken(error);
     return "data: " + openai_error(error, call.exchange.id()).body + "\n\n";
 }
@@ -146,7 +154,11 @@ Async<Chat::Attempt> Chat::attempt(Call& call, const catalog::Route& route) {
     call.provider = &provider;
     int status = upstream.status();
     if (status >= 200 && status < 300) {
-        if (!call.request.stream) co_return co_await answer_json(call, upstream, provider, state);
+        const EndpointInfo endpoint = info(call.endpoint);
+        // Who cannot stream images or words answers whole, as OpenAI does for some models.
+        bool is_whole = !call.request.stream || (endpoint.is_media && !is_stream(call, upstream));
+        call.is_sound = call.endpoint == Endpoint::speech && is_whole;
+        if (is_whole && !call.is_sound) co_return co_await answer_json(call, upstream, provider, state);
         co_return co_await answer_stream(call, std::move(*response), provider, state);
     }
     if (is_about_the_request(status)) co_return co_await answer_refusal(call, upstream, state);
@@ -230,7 +242,13 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
         if (is_told) openai = std::move(*translated);
     }
     std::string_view whole = call.translator ? std::string_view(openai) : std::string_view(*body);
-    Completion answer = is_told ? read_answer(whole, call.bounds, call.endpoint) : Completion{};
+    std::string_view type = upstream.header("content-type").value_or("application/json");
+    std::size_t room = (call.translator ? openai : *body).capacity();
+    Completion answer{};
+    if (is_told && media::is_text_answer(call.endpoint, type))
+        answer = {.kind = Completion::Kind::chunk, .content_bytes = whole.size()};
+    else if (is_told)
+        answer = read_answer(whole, call.bounds, call.endpoint, room);
     if (answer.kind != Completion::Kind::chunk) {
         call.error = upstream_error("the provider sent an invalid answer", "answer of another shape");
         state.failed(provider, services_.clock.ticks(), "malformed");
@@ -250,6 +268,7 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
     call.usage = answer.usage;
     call.content_bytes = answer.content_bytes;
     call.content_events = 1;
+    call.images = answer.images;
     if (call.is_client_gone && call.disconnect() != catalog::Disconnect::drain) co_return Attempt::try_next;
     auto settled = co_await settle(
         call, call.is_client_gone ? billing::Outcome::client_left : billing::Outcome::completed);
@@ -258,7 +277,6 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
         co_return Attempt::answered;
     }
     (call.is_client_gone ? call.metrics->client_left : call.metrics->completed).add();
-    std::string_view type = upstream.header("content-type").value_or("application/json");
     if ((call.client || call.translator) && !call.is_native) type = "application/json";
     if (call.edge == Edge::credits) told = with_credits(call, whole);
     co_await call.exchange.respond(200, type, !told.empty() ? told : call.is_native ? *body : whole);
@@ -294,9 +312,12 @@ Async<Chat::Attempt> Chat::answer_stream(Call& call, std::unique_ptr<http::Clien
     call.usage = {};
     call.content_bytes = 0;
     call.content_events = 0;
+    call.images = 0;
     call.first_token_us = 0;
     if (call.client) call.client->restart();
-    if (is_stream(call, *upstream)) {
+    if (call.is_sound) {
+        end = co_await relay_sound(call, *upstream);
+    } else if (is_stream(call, *upstream)) {
         std::string type(*upstream->header("content-type"));
         end = co_await relay_stream(call, *upstream, std::move(type), services_.clock);
     } else {
@@ -360,7 +381,8 @@ Async<void> Chat::break_stream(Call& call, Error error) {
     call.metrics->upstream_failed.add();
     LOG_WARN("stream broke", {"request", call.exchange.id().text()}, {"model", call.model->id},
              {"provider", call.provider->name}, {"detail", error.detail});
-    if (call.content_events > 0) co_await settle(call, billing::Outcome::upstream_failed);
+    bool pays = info(call.endpoint).is_media ? call.images > 0 : call.content_events > 0;
+    if (pays) co_await settle(call, billing::Outcome::upstream_failed);
     call.exchange.abort(error_event(call, error));
 }
 

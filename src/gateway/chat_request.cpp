@@ -102,20 +102,22 @@ class Reader {
         static constexpr unsigned chat = 1u << static_cast<unsigned>(Endpoint::chat);
         static constexpr unsigned text = 1u << static_cast<unsigned>(Endpoint::completions);
         static constexpr unsigned rerank = 1u << static_cast<unsigned>(Endpoint::rerank);
+        static constexpr unsigned images = 1u << static_cast<unsigned>(Endpoint::images);
+        static constexpr unsigned speech = 1u << static_cast<unsigned>(Endpoint::speech);
         static constexpr unsigned input = 1u << static_cast<unsigned>(Endpoint::embeddings) |
                                           1u << static_cast<unsigned>(Endpoint::moderations);
         static constexpr Member members[] = {
             {"model", &Reader::read_model, ~0u},
             {"messages", &Reader::read_messages, chat},
-            {"stream", &Reader::read_stream, chat | text},
+            {"stream", &Reader::read_stream, chat | text | images},
             {"stream_options", &Reader::read_stream_options, chat | text},
             {"max_tokens", &Reader::read_max_tokens, chat | text},
             {"max_completion_tokens", &Reader::read_max_completion_tokens, chat},
-            {"n", &Reader::read_n, chat | text},
+            {"n", &Reader::read_n, chat | text | images},
             {"tools", &Reader::read_prompt_part, chat},
             {"functions", &Reader::read_prompt_part, chat},
             {"response_format", &Reader::read_prompt_part, chat},
-            {"temperature", &Reader::read_number, chat | text},
+            {"temperature", &Reader::read_temperature, chat | text},
             {"top_p", &Reader::read_number, chat | text},
             {"prompt", &Reader::read_input, text},
             {"suffix", &Reader::read_text, text},
@@ -123,6 +125,9 @@ class Reader {
             {"input", &Reader::read_input, input},
             {"query", &Reader::read_query, rerank},
             {"documents", &Reader::read_input, rerank},
+            {"prompt", &Reader::read_spoken, images},
+            {"input", &Reader::read_spoken, speech},
+            {"stream_format", &Reader::read_stream_format, speech},
         };
         unsigned bit = 1, here = 1u << static_cast<unsigned>(endpoint_);
         for (const Member& member : members) {
@@ -222,6 +227,31 @@ class Reader {
         return {};
     }
 
+    Done read_temperature(const std::string& name, ondemand::value& value) {
+        request_.has_temperature = true;
+        return read_number(name, value);
+    }
+
+    // The whole prompt of an endpoint that takes one text.
+    Done read_spoken(const std::string& name, ondemand::value& value) {
+        has_input_ = true;
+        std::string_view token = trimmed(value.raw_json_token()), text;
+        if (value.get_string().get(text)) return bad("'" + name + "' must be a string", name);
+        if (text.empty()) return bad("'" + name + "' must not be empty", name);
+        request_.prompt_bytes += token.size();
+        request_.characters = std::ranges::count_if(text, [](char c) { return (c & 0xC0) != 0x80; });
+        return {};
+    }
+
+    Done read_stream_format(const std::string& name, ondemand::value& value) {
+        if (is_null(value)) return {};
+        std::string_view text;
+        if (value.get_string().get(text)) return bad("'" + name + "' must be a string", name);
+        if (text != "sse" && text != "audio") return bad("'" + name + "' must be audio or sse", name);
+        request_.stream = text == "sse";
+        return {};
+    }
+
     Done read_stream(const std::string& name, ondemand::value& value) {
         if (is_null(value)) return {};
         if (value.get_bool().get(request_.stream)) return bad("'stream' must be true or false", name);
@@ -282,7 +312,7 @@ class Reader {
     }
     Done read_n(const std::string& name, ondemand::value& value) {
         std::optional<std::int64_t> n;
-        auto done = read_count(name, value, 128, n, nullptr);
+        auto done = read_count(name, value, endpoint_ == Endpoint::images ? images_max : 128, n, nullptr);
         if (done && n) request_.n = *n;
         return done;
     }
@@ -328,6 +358,12 @@ class Reader {
         if (auto error = items.raw_json().get(text)) return malformed(error);
         if (trim_json(text.substr(1)).starts_with(']')) return bad("'" + name + "' must not be empty", name);
         request_.prompt_bytes += text.size();
+        if (name == "documents") {
+            std::size_t documents = 0;
+            if (auto error = items.reset().error()) return malformed(error);
+            if (auto error = items.count_elements().get(documents)) return malformed(error);
+            request_.documents = static_cast<std::int64_t>(documents);
+        }
         if (endpoint_ != Endpoint::completions) return {};
         char first = trim_json(text.substr(1)).front();
         if (first != '"' && first != '[') return {};  // one prompt in tokens
@@ -344,10 +380,11 @@ class Reader {
         if (endpoint_ == Endpoint::chat) {
             if ((seen_ & 2u) == 0) return bad("missing required parameter: 'messages'", "messages");
         } else if (!has_input_ || (endpoint_ == Endpoint::rerank && !has_query_)) {
-            const char* name = endpoint_ == Endpoint::completions ? "prompt"
-                               : endpoint_ != Endpoint::rerank    ? "input"
-                               : has_query_                       ? "documents"
-                                                                  : "query";
+            bool is_prompt = endpoint_ == Endpoint::completions || endpoint_ == Endpoint::images;
+            const char* name = is_prompt                       ? "prompt"
+                               : endpoint_ != Endpoint::rerank ? "input"
+                               : has_query_                    ? "documents"
+                                                               : "query";
             return bad(std::string("missing required parameter: '") + name + "'", name);
         }
         request_.n = std::max(request_.n, best_of_) * prompts_;
@@ -357,6 +394,7 @@ class Reader {
     }
 
     static constexpr std::size_t prompts_max = 2'048;
+    static constexpr std::int64_t images_max = 10;
 
     std::string_view body_;
     Endpoint endpoint_;
@@ -367,41 +405,6 @@ class Reader {
     bool has_input_ = false;
     bool has_query_ = false;
 };
-
-struct Edit {
-    Span where;
-    std::string text;
-};
-
-void add_cap_edits(const ChatRequest& request, std::int64_t cap, std::vector<Edit>& edits) {
-    std::string text = std::to_string(cap);
-    bool present = false;
-    if (request.max_tokens_value) {
-        present = true;
-        if (*request.max_tokens > cap) edits.push_back({*request.max_tokens_value, text});
-    }
-    if (request.max_completion_tokens_value) {
-        present = true;
-        if (*request.max_completion_tokens > cap)
-            edits.push_back({*request.max_completion_tokens_value, text});
-    }
-    if (!present) edits.push_back({{request.object_open, 0}, "\"max_tokens\":" + text + ","});
-}
-
-void add_usage_edits(const ChatRequest& request, std::vector<Edit>& edits) {
-    if (request.include_usage_value) {
-        edits.push_back({*request.include_usage_value, "true"});
-    } else if (request.stream_options_is_object) {
-        std::size_t inside = request.stream_options_value->at + 1;
-        edits.push_back(
-            {{inside, 0},
-             request.stream_options_is_empty ? "\"include_usage\":true" : "\"include_usage\":true,"});
-    } else if (request.stream_options_value) {
-        edits.push_back({*request.stream_options_value, R"({"include_usage":true})"});
-    } else {
-        edits.push_back({{request.object_open, 0}, R"("stream_options":{"include_usage":true},)"});
-    }
-}
 
 }  // namespace
 
@@ -415,32 +418,5 @@ Result<ChatRequest> parse_request(std::string_view body, Endpoint endpoint) {
 }
 
 Result<ChatRequest> parse_chat_request(std::string_view body) { return parse_request(body, Endpoint::chat); }
-
-std::string EditedBody::joined() const {
-    std::string whole;
-    for (std::string_view piece : pieces) whole += piece;
-    return whole;
-}
-
-EditedBody edit_chat_request(std::string_view body, const ChatRequest& request, const Edits& wanted) {
-    std::vector<Edit> edits;
-    if (!wanted.upstream_model.empty() && wanted.upstream_model != request.model)
-        edits.push_back({request.model_value, json_string(wanted.upstream_model)});
-    if (wanted.ask_for_usage && !request.include_usage) add_usage_edits(request, edits);
-    if (wanted.output_cap) add_cap_edits(request, *wanted.output_cap, edits);
-    // Insertions at one place may go in any order; replacements never overlap.
-    std::ranges::sort(edits, {}, [](const Edit& edit) { return edit.where.at; });
-
-    EditedBody out;
-    out.texts.reserve(edits.size());  // the pieces view the texts: they must not move
-    std::size_t at = 0;
-    for (Edit& edit : edits) {
-        if (edit.where.at > at) out.pieces.push_back(body.substr(at, edit.where.at - at));
-        out.pieces.push_back(out.texts.emplace_back(std::move(edit.text)));
-        at = edit.where.at + edit.where.length;
-    }
-    if (at < body.size()) out.pieces.push_back(body.substr(at));
-    return out;
-}
 
 }  // namespace nebula::gateway

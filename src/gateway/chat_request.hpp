@@ -29,6 +29,13 @@ struct ChatRequest {
     std::optional<std::int64_t> max_completion_tokens;
     std::size_t prompt_bytes = 0;  // raw JSON of messages, tools, functions and response_format
     bool has_media = false;        // image, audio or file parts: bytes say little about tokens
+    bool is_form = false;          // multipart: the model stands there without quotes
+    bool has_temperature = false;  // a null counts: the client leaves it to the provider
+    // What is not counted in tokens, at most; `n` is the number of images.
+    std::int64_t characters = 0;   // of the text to be spoken
+    std::int64_t documents = 0;    // to be ranked
+    std::int64_t seconds = 0;      // of the sound to be read, by the file
+    std::int64_t seconds_max = 0;  // that a report of the provider can be true up to
 
     // Where edits go.
     std::size_t object_open = 0;  // just behind the outer '{'
@@ -53,6 +60,7 @@ struct Edits {
     std::string_view upstream_model = {};         // replaces model when different
     bool ask_for_usage = false;                   // add stream_options.include_usage
     std::optional<std::int64_t> output_cap = {};  // lower the cap to this
+    std::string_view temperature = {};            // set where the client names none
 };
 
 /// The body with the edits made, as pieces to be written in order: views into `body` and into `texts`.

@@ -183,5 +183,20 @@ TEST(Requests, WithoutTheirPromptAreRefusedByName) {
     }
 }
 
+// A temperature that the model sets must not contradict one of the client's, not even a null.
+TEST(ChatRequest, GetsTheModelsTemperatureWhereItNamesNone) {
+    auto edited = [](std::string body) {
+        body.reserve(body.size() + 64);
+        auto request = parse_chat_request(body);
+        Edits edits;
+        edits.temperature = "0.7";
+        return edit_chat_request(body, *request, edits).joined();
+    };
+    EXPECT_EQ(edited(R"({"model":"m","messages":[1]})"), R"({"temperature":0.7,"model":"m","messages":[1]})");
+    for (const char* own : {R"({"model":"m","messages":[1],"temperature":0})",
+                            R"({"model":"m","messages":[1],"temperature":null})"})
+        EXPECT_EQ(edited(own), own);
+}
+
 }  // namespace
 }  // namespace nebula::gateway

@@ -3,6 +3,7 @@
 #include <simdjson.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -18,7 +19,9 @@ struct Scratch {
     std::vector<char> text;
     ondemand::document document;
 
-    simdjson::error_code start(std::string_view json) {
+    simdjson::error_code start(std::string_view json, std::size_t room) {
+        if (room >= json.size() + simdjson::SIMDJSON_PADDING)
+            return parser.iterate(simdjson::padded_string_view(json.data(), json.size(), room)).get(document);
         if (text.size() < json.size() + simdjson::SIMDJSON_PADDING)
             text.resize(json.size() + simdjson::SIMDJSON_PADDING + 1024);
         std::memcpy(text.data(), json.data(), json.size());
@@ -41,6 +44,17 @@ void read_count(ondemand::value value, std::int64_t max, std::int64_t& out, bool
     }
     out = count;
     seen = true;
+}
+
+// A duration, rounded up; some tell it as a text. What cannot be true is as if it were not told.
+void read_seconds(ondemand::value value, std::int64_t max, std::int64_t& out) {
+    ondemand::json_type type;
+    double seconds = 0;
+    if (value.type().get(type)) return;
+    bool is_text = type == ondemand::json_type::string;
+    if (is_text ? value.get_double_in_string().get(seconds) : value.get_double().get(seconds)) return;
+    if (seconds > 0 && seconds <= static_cast<double>(max))
+        out = std::max(out, static_cast<std::int64_t>(std::ceil(seconds)));
 }
 
 // What the prompt's or the answer's tokens were; anything but an object is ignored.
@@ -88,6 +102,8 @@ ReportedUsage read_usage(ondemand::value value, const UsageBounds& bounds) {
                 read_count(member.value(), bounds.input_max, report.usage.input, seen, refused);
             } else if (key == "completion_tokens" || key == "output_tokens") {
                 read_count(member.value(), bounds.output_max, report.usage.output, seen, refused);
+            } else if (key == "seconds") {
+                read_seconds(member.value(), bounds.seconds_max, report.seconds);
             } else if (key == "total_tokens" && bounds.output_max == 0) {
                 read_count(member.value(), bounds.input_max, total, has_total, refused);
             } else if (key == "prompt_tokens_details" || key == "input_tokens_details" ||
@@ -99,7 +115,7 @@ ReportedUsage read_usage(ondemand::value value, const UsageBounds& bounds) {
     if (refused) return {ReportedUsage::State::refused, {}};
     // Rerankers tell the total only.
     if (!seen && has_total) report.usage.input = total;
-    if (!seen && !has_total) return {};
+    if (!seen && !has_total) return {.usage = {}, .seconds = report.seconds};
     // Some providers count cached tokens beside the prompt's; never discount more than the prompt.
     billing::TokenUsage& counts = report.usage;
     counts.cached = std::min(counts.cached, counts.input);
@@ -208,14 +224,79 @@ void read_error(ondemand::value value, Completion& out) {
     }
 }
 
-// Malformed unless the whole text is one object with `choices`, or with an `error`.
-Completion read(std::string_view text, std::string_view part_name, std::string_view list_name,
-                const UsageBounds& bounds) {
+// The `data` of an image answer: objects, each with an image or where it is.
+simdjson::error_code read_images(ondemand::value value, Completion& out) {
+    ondemand::array images;
+    if (auto error = value.get_array().get(images)) return error;
+    for (auto element : images) {
+        ondemand::object image;
+        if (auto error = element.get_object().get(image)) return error;
+        bool is_there = false;
+        for (auto field : image) {
+            ondemand::field member;
+            if (auto error = std::move(field).get(member)) return error;
+            auto key = member.key();
+            ondemand::value inner = member.value();
+            if (key == "b64_json" || key == "url")
+                is_there = is_there ||
+                           (is_of(inner, ondemand::json_type::string) && inner.raw_json_token().size() > 2);
+        }
+        if (is_there) ++out.images;
+    }
+    out.has_choices = out.images > 0;
+    return SUCCESS;
+}
+
+// What an answer has instead of choices.
+simdjson::error_code read_list(ondemand::value value, Endpoint endpoint, Completion& out) {
+    if (info(endpoint).is_image) return read_images(value, out);
+    if (endpoint == Endpoint::transcriptions || endpoint == Endpoint::translations) {
+        if (!is_of(value, ondemand::json_type::string)) return simdjson::INCORRECT_TYPE;
+        out.content_bytes += text_bytes(value);
+        out.has_choices = true;
+        return SUCCESS;
+    }
+    ondemand::array items;
+    if (auto error = value.get_array().get(items)) return error;
+    out.has_choices = true;
+    return SUCCESS;
+}
+
+const char* list_name_of(Endpoint endpoint) {
+    switch (endpoint) {
+        case Endpoint::chat:
+        case Endpoint::completions:
+        case Endpoint::speech:
+            return "choices";
+        case Endpoint::embeddings:
+        case Endpoint::images:
+        case Endpoint::image_edits:
+        case Endpoint::image_variations:
+            return "data";
+        case Endpoint::rerank:
+        case Endpoint::moderations:
+            return "results";
+        case Endpoint::transcriptions:
+        case Endpoint::translations:
+            return "text";
+    }
+    return "choices";
+}
+
+struct Shape {
+    std::string_view part_name;  // of a choice
+    Endpoint endpoint = Endpoint::chat;
+    std::size_t room = 0;
+};
+
+// Malformed unless the whole text is one object with `choices` (or what stands for them), or with an `error`.
+Completion read(std::string_view text, const Shape& shape, const UsageBounds& bounds) {
+    const std::string_view list_name = list_name_of(shape.endpoint);
     thread_local Scratch scratch;
     Completion malformed;
     Completion out;
     ondemand::object object;
-    if (scratch.start(text) || scratch.document.get_object().get(object)) return malformed;
+    if (scratch.start(text, shape.room) || scratch.document.get_object().get(object)) return malformed;
     bool has_choices = false, has_error = false;
     for (auto field : object) {
         ondemand::field member;
@@ -230,14 +311,17 @@ Completion read(std::string_view text, std::string_view part_name, std::string_v
             break;
         }
         if (list_name != "choices" && key == list_name) {
-            ondemand::array items;
-            if (value.get_array().get(items)) return malformed;
-            has_choices = out.has_choices = true;
+            if (read_list(value, shape.endpoint, out)) return malformed;
+            has_choices = true;
         } else if (key == "choices") {
-            if (read_choices(value, part_name, out)) return malformed;
+            if (read_choices(value, shape.part_name, out)) return malformed;
             has_choices = true;
         } else if (key == "usage") {
+            std::int64_t seconds = out.usage.seconds;
             out.usage = read_usage(value, bounds);
+            out.usage.seconds = std::max(out.usage.seconds, seconds);
+        } else if (key == "duration" && bounds.seconds_max > 0) {
+            read_seconds(value, bounds.seconds_max, out.usage.seconds);
         }
     }
     const char* more = nullptr;
@@ -253,14 +337,52 @@ Completion read(std::string_view text, std::string_view part_name, std::string_v
 Completion read_chunk(std::string_view data, const UsageBounds& bounds) {
     if (data.empty()) return {.kind = Completion::Kind::comment};
     if (data == "[DONE]") return {.kind = Completion::Kind::done};
-    return read(data, "delta", "choices", bounds);
+    return read(data, {.part_name = "delta"}, bounds);
 }
 
-Completion read_answer(std::string_view body, const UsageBounds& bounds, Endpoint endpoint) {
-    const char* list_name = endpoint == Endpoint::embeddings                                    ? "data"
-                            : endpoint == Endpoint::rerank || endpoint == Endpoint::moderations ? "results"
-                                                                                                : "choices";
-    Completion out = read(body, "message", list_name, bounds);
+Completion read_media_event(std::string_view data, const UsageBounds& bounds) {
+    if (data.empty()) return {.kind = Completion::Kind::comment};
+    if (data == "[DONE]") return {.kind = Completion::Kind::done};
+    thread_local Scratch scratch;
+    Completion out, malformed;
+    ondemand::object object;
+    if (scratch.start(data, 0) || scratch.document.get_object().get(object)) return malformed;
+    for (auto field : object) {
+        ondemand::field member;
+        if (std::move(field).get(member)) return malformed;
+        auto key = member.key();
+        ondemand::value value = member.value();
+        std::string_view text;
+        if (key == "error") {
+            bool is_null = false;
+            if (!value.is_null().get(is_null) && is_null) continue;
+            read_error(value, out);
+            return out;
+        }
+        if (key == "type") {
+            if (value.get_string().get(text)) return malformed;
+            if (text == "error") return {.kind = Completion::Kind::error};
+            bool is_image = text.starts_with("image_") && text.ends_with(".completed");
+            out.has_finish = is_image || text.ends_with(".done");
+            out.images = is_image ? 1 : 0;
+        } else if (key == "delta" || key == "text" || key == "b64_json" || key == "audio") {
+            std::size_t bytes = value.raw_json_token().size();
+            if (bytes > 2) out.has_content = true;
+            if (key != "text") out.content_bytes += bytes;  // the text repeats what the deltas said
+        } else if (key == "usage") {
+            out.usage = read_usage(value, bounds);
+        }
+    }
+    const char* more = nullptr;
+    if (!scratch.document.current_location().get(more)) return malformed;
+    scratch.trim();
+    out.kind = Completion::Kind::chunk;
+    return out;
+}
+
+Completion read_answer(std::string_view body, const UsageBounds& bounds, Endpoint endpoint,
+                       std::size_t room) {
+    Completion out = read(body, {.part_name = "message", .endpoint = endpoint, .room = room}, bounds);
     // An answer without a choice is none.
     if (out.kind == Completion::Kind::chunk && !out.has_choices) out.kind = Completion::Kind::malformed;
     return out;

@@ -15,12 +15,14 @@ namespace nebula::gateway {
 struct ReportedUsage {
     enum class State { absent, good, refused } state = State::absent;
     billing::TokenUsage usage;
+    std::int64_t seconds = 0;  // of sound, rounded up; 0: not told
 };
 
 /// Largest counts that can be true for a request; above (or below zero) a report is refused.
 struct UsageBounds {
     std::int64_t input_max = 0;
     std::int64_t output_max = 0;
+    std::int64_t seconds_max = 0;
 };
 
 /// What one stream event or a whole answer says.
@@ -36,14 +38,21 @@ struct Completion {
     bool has_content = false;       // a choice carries text, a refusal or tool calls
     bool has_finish = false;        // some choice has a finish_reason
     std::size_t content_bytes = 0;  // text, reasoning and arguments in it
+    std::int64_t images = 0;        // whole ones
     ReportedUsage usage = {};
     std::string error_message = {};  // of kind error
 };
 
 /// Data of one event ("[DONE]" or JSON).
 Completion read_chunk(std::string_view data, const UsageBounds& bounds);
-/// A whole JSON answer. Embeddings have `data`, rerank and moderations `results` instead of choices.
-Completion read_answer(std::string_view body, const UsageBounds& bounds, Endpoint endpoint = Endpoint::chat);
+/// Data of one event of images or sound: kind chunk, whatever its type; has_finish for the last of an image
+/// or text ("….completed", "….done").
+Completion read_media_event(std::string_view data, const UsageBounds& bounds);
+/// A whole JSON answer. Embeddings and images have `data`, rerank and moderations `results`, transcriptions
+/// `text` instead of choices. `room`: bytes that can be read from the body's start; with 64 behind its end it
+/// is read where it lies.
+Completion read_answer(std::string_view body, const UsageBounds& bounds, Endpoint endpoint = Endpoint::chat,
+                       std::size_t room = 0);
 
 /// Token count from bytes when nobody reported one: 4 bytes a token, at least one token per event that
 /// carried content (providers send one token per event).

@@ -3,8 +3,11 @@
 #include "base/text.hpp"
 #include "gateway/anthropic/anthropic.hpp"
 #include "gateway/chat.hpp"
+#include "gateway/media/images_edge.hpp"
+#include "gateway/media/media_lists.hpp"
 #include "gateway/model_lists.hpp"
 #include "gateway/ollama/ollama.hpp"
+#include "gateway/platform/text_edge.hpp"
 #include "gateway/responses/responses.hpp"
 #include "http/dialects.hpp"
 #include "http/json_api.hpp"
@@ -17,6 +20,12 @@ struct Base {
     const char* path;
     http::Dialect dialect;
 };
+std::string embedding_models(const catalog::Snapshot& snapshot) {
+    return openrouter_models(media::only(snapshot, {"embeddings"}));
+}
+std::string image_models(const catalog::Snapshot& snapshot) {
+    return openrouter_models(media::only(snapshot, {"images", "image_edits", "image_variations"}));
+}
 constexpr Base bases[] = {{"/v1", openai_error},
                           {"/openai/v1", novita_llm_error},
                           {"/openai", novita_llm_error},
@@ -39,6 +48,10 @@ void GatewaySettings::describe(settings::Visitor& v) {
             attempts_max);
     v.field({.name = "answer_bytes_max", .help = "Largest JSON answer of a provider, in bytes.", .min = 1024},
             answer_bytes_max);
+    v.field({.name = "upload_bytes_max",
+             .help = "Largest upload of sound or images, in bytes; at most http.body_bytes_max counts.",
+             .min = 1024},
+            upload_bytes_max);
     v.field({.name = "request_timeout_ms",
              .help = "Whole request, all attempts together, in milliseconds.",
              .min = 1},
@@ -173,6 +186,48 @@ struct Gateway::Impl {
                  [this](http::Exchange& exchange) { return list_public(exchange, openai_models); });
     }
 
+    Async<void> list_media(http::Exchange& exchange) {
+        auto key = co_await chat.authenticate(exchange);
+        auto body = key ? media::novita_models(*services.catalog.current(), http::query(exchange.head()))
+                        : Result<std::string>(fail(std::move(key.error())));
+        if (!body) {
+            co_await exchange.respond_error(std::move(body.error()));
+            co_return;
+        }
+        co_await exchange.respond(200, "application/json", *body);
+    }
+
+    // Images in other words than OpenAI's, and the platform's first API.
+    void register_media(http::Router& router) {
+        struct Images {
+            const char* path;
+            http::Dialect dialect;
+            media::ImageApi api;
+        };
+        for (auto [path, dialect, api] :
+             {Images{"/api/v1/images/generation", http::platform_error, media::ImageApi::platform},
+              Images{"/api/v1/images", http::openrouter_error, media::ImageApi::openrouter},
+              Images{"/v1/images/generate", http::platform_error, media::ImageApi::old_text},
+              Images{"/api/v1/images/generate", http::platform_error, media::ImageApi::old_text}})
+            add(router, http::Method::post, path, dialect, [this, api](http::Exchange& exchange) {
+                return chat.handle_client(exchange, media::make_images_edge(api, services.clock),
+                                          Endpoint::images);
+            });
+        for (const char* base : {"/v1", "/api/v1"})
+            for (auto [path, kind] : {std::pair{"/text/generate", platform::TextKind::text},
+                                      {"/vision/generate", platform::TextKind::vision}})
+                add(router, http::Method::post, std::string(base) + path, http::platform_error,
+                    [this, kind](http::Exchange& exchange) {
+                        return chat.handle_client(exchange, platform::make_text_edge(kind));
+                    });
+        add_open(router, "/api/v1/embeddings/models", http::openrouter_error,
+                 [this](http::Exchange& exchange) { return list_public(exchange, embedding_models); });
+        add_open(router, "/api/v1/images/models", http::openrouter_error,
+                 [this](http::Exchange& exchange) { return list_public(exchange, image_models); });
+        add(router, http::Method::get, "/v3/model", http::novita_error,
+            [this](http::Exchange& exchange) { return list_media(exchange); });
+    }
+
     void register_responses(http::Router& router) {
         for (auto [base, dialect] : {Base{"/v1", openai_error}, Base{"/openai/v1", novita_llm_error}})
             add(router, http::Method::post, std::string(base) + "/responses", dialect,
@@ -228,13 +283,15 @@ void Gateway::register_routes(http::Router& router) {
     Impl* impl = impl_.get();
     router.set_dialect("/", openai_error);
     for (auto [base, dialect] : bases) {
-        for (Endpoint endpoint : {Endpoint::chat, Endpoint::completions, Endpoint::embeddings,
-                                  Endpoint::rerank, Endpoint::moderations})
+        for (std::size_t i = 0; i < endpoint_count; ++i) {
+            auto endpoint = static_cast<Endpoint>(i);
             impl->add(
                 router, http::Method::post, std::string(base) + info(endpoint).path, dialect,
                 [impl, endpoint](http::Exchange& exchange) { return impl->chat.handle(exchange, endpoint); });
+        }
     }
     impl->register_lists(router);
+    impl->register_media(router);
     impl->register_responses(router);
     impl->register_anthropic(router);
     impl->register_ollama(router);

@@ -25,6 +25,7 @@ struct GatewaySettings {  // [gateway]
     bool governance = true;
     std::int64_t attempts_max = 4;                     // routes tried for one request
     std::int64_t answer_bytes_max = 64 * 1024 * 1024;  // JSON answer kept in memory
+    std::int64_t upload_bytes_max = 32 * 1024 * 1024;  // multipart request: sound, images
     std::chrono::milliseconds request_timeout{900'000};
     std::string credit_request_price = "1";  // decimal credits; of POST /api/v1/chat
     std::string credit_batch_price = "2";    // with ?batch=1
@@ -50,8 +51,8 @@ class Gateway {
     Gateway(const GatewaySettings& settings, Services services);
     ~Gateway();  // after the server has stopped
 
-    /// POST /v1/chat/completions, GET /v1/models, GET /v1/models/{id*}; the credit API's POST /api/v1/chat
-    /// and GET /api/models.
+    /// POST /v1/chat/completions and OpenAI's other endpoints (endpoint.hpp) below each base path, GET
+    /// /v1/models, GET /v1/models/{id*}; the credit API's POST /api/v1/chat and GET /api/models.
     void register_routes(http::Router& router);
 
    private:

@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "gateway/call.hpp"
 #include "http/sse.hpp"
 
@@ -5,7 +7,8 @@ namespace nebula::gateway {
 namespace {
 
 constexpr std::size_t event_bytes_max = 8 * 1024 * 1024;
-constexpr std::size_t unsent_bytes_max = 1024 * 1024;  // events before the first content
+constexpr std::size_t media_event_bytes_max = 64 * 1024 * 1024;  // an image is one event
+constexpr std::size_t unsent_bytes_max = 1024 * 1024;            // events before the first content
 
 Error broken(const char* message, const char* detail) {
     return {.code = Code::upstream_failed, .message = message, .detail = detail};
@@ -14,15 +17,16 @@ Error broken(const char* message, const char* detail) {
 // Server-sent events or lines, whichever the provider streams.
 class Framer {
    public:
-    explicit Framer(bool by_lines) : by_lines_(by_lines) {}
+    Framer(bool by_lines, std::size_t bytes_max)
+        : by_lines_(by_lines), events_(bytes_max), lines_(bytes_max) {}
     bool push(std::string_view piece) { return by_lines_ ? lines_.push(piece) : events_.push(piece); }
     std::string_view next() { return by_lines_ ? lines_.next() : events_.next(); }
     bool pending() const { return by_lines_ ? lines_.pending() : events_.pending(); }
 
    private:
     bool by_lines_;
-    http::SseSplitter events_{event_bytes_max};
-    http::LineSplitter lines_{event_bytes_max};
+    http::SseSplitter events_;
+    http::LineSplitter lines_;
 };
 
 // One stream from one provider to one client.
@@ -33,7 +37,8 @@ class Relay {
           upstream_(upstream),
           content_type_(std::move(content_type)),
           clock_(clock),
-          framer_(call.kind->streams_lines()) {}
+          is_media_(info(call.endpoint).is_media),
+          framer_(call.kind->streams_lines(), is_media_ ? media_event_bytes_max : event_bytes_max) {}
 
     Async<StreamEnd> run() {
         while (true) {
@@ -60,8 +65,10 @@ class Relay {
 
     // The body ended as HTTP says it should, but without [DONE].
     StreamEnd clean_end() {
-        bool whole = finished_ && !framer_.pending() && !upstream_.ends_with_connection();
+        // Events of images and sound say themselves which one is the last.
+        bool whole = finished_ && !framer_.pending() && (is_media_ || !upstream_.ends_with_connection());
         if (!whole) return failure(broken("the provider's stream ended early", "end without [DONE]"));
+        if (is_media_) return {.kind = StreamEnd::Kind::done, .last_event = take_held()};
         // A client of the provider's own API has had the last event by now.
         return {.kind = StreamEnd::Kind::done, .last_event = call_.is_native ? "" : "data: [DONE]\n\n"};
     }
@@ -96,7 +103,7 @@ class Relay {
     }
 
     std::optional<StreamEnd> read_openai(std::string_view event, std::string_view data) {
-        Completion chunk = read_chunk(data, call_.bounds);
+        Completion chunk = is_media_ ? read_media_event(data, call_.bounds) : read_chunk(data, call_.bounds);
         switch (chunk.kind) {
             case Completion::Kind::malformed:
                 return failure(broken("the provider sent an invalid event", "event is not a chunk"));
@@ -105,12 +112,17 @@ class Relay {
             case Completion::Kind::done:
                 if (!started_ && !finished_)
                     return failure(broken("the provider sent an empty stream", "[DONE] without content"));
-                return StreamEnd{.kind = StreamEnd::Kind::done, .last_event = last_event(event)};
+                return StreamEnd{.kind = StreamEnd::Kind::done,
+                                 .last_event = take_held() + last_event(event)};
             case Completion::Kind::comment:
                 if (!call_.client) queue(event);
                 break;
             case Completion::Kind::chunk:
                 take(chunk);
+                if (is_media_) {
+                    queue_media(event, chunk);
+                    break;
+                }
                 if (call_.is_native) break;
                 if (call_.client) {
                     if (!call_.client->chunk(data, unsent_))
@@ -140,7 +152,8 @@ class Relay {
     }
 
     void take(const Completion& chunk) {
-        if (chunk.usage.state != ReportedUsage::State::absent) call_.usage = chunk.usage;
+        if (chunk.usage.state != ReportedUsage::State::absent || chunk.usage.seconds > 0)
+            call_.usage = chunk.usage;
         finished_ = finished_ || chunk.has_finish;
         if (chunk.has_content) {
             if (call_.content_events++ == 0) {
@@ -150,6 +163,25 @@ class Relay {
             call_.content_bytes += chunk.content_bytes;
         }
         started_ = started_ || chunk.has_content || chunk.has_finish;
+    }
+
+    // The end of an image or text waits for the next event, or for the charge: it may be the last one.
+    void queue_media(std::string_view event, const Completion& chunk) {
+        if (!held_.empty()) {
+            if (unsent_.empty()) unsent_ = run_;
+            run_ = {};
+            unsent_ += take_held();
+        }
+        if (chunk.has_finish) {
+            held_ = event;
+            held_images_ = chunk.images;
+        } else {
+            queue(event);
+        }
+    }
+    std::string take_held() {
+        call_.images += std::exchange(held_images_, 0);
+        return std::exchange(held_, {});
     }
 
     // Neighbouring events leave in one write without being copied; others are copied behind what waits.
@@ -200,11 +232,14 @@ class Relay {
     http::ClientResponse& upstream_;
     std::string content_type_;
     const Clock& clock_;
+    const bool is_media_;
     Framer framer_;
     std::string scratch_;
-    std::string lines_;      // what an event of another API becomes
-    std::string unsent_;     // events that wait, copied
-    std::string_view run_;   // neighbouring events of the current piece
+    std::string lines_;     // what an event of another API becomes
+    std::string unsent_;    // events that wait, copied
+    std::string_view run_;  // neighbouring events of the current piece
+    std::string held_;      // the end of an image or text, until it is paid for or not the last
+    std::int64_t held_images_ = 0;
     bool started_ = false;   // content or a finish reason was seen
     bool finished_ = false;  // a finish reason was seen
 };

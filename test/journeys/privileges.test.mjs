@@ -25,6 +25,8 @@ const open_routes = [
   'GET /api/models', // the credit API's public list
   'GET /api/v1/models', // OpenRouter's public list, and the platform's
   'GET /api/v1/serverless/models',
+  'GET /api/v1/embeddings/models', // parts of the same list
+  'GET /api/v1/images/models',
   'GET /api/version', // asked by Ollama's clients before anything else
   'GET /console/api/plans', // the price list
   'GET /console/api/packages',
@@ -52,7 +54,9 @@ async function signed_in(email, password, team) {
 }
 
 before(async () => {
-  const endpoints = ['chat', 'completions', 'embeddings', 'rerank', 'moderations'];
+  const text = ['chat', 'completions', 'embeddings', 'rerank', 'moderations'];
+  const media = ['images', 'image_edits', 'image_variations', 'speech', 'transcriptions', 'translations'];
+  const endpoints = [...text, ...media];
   s = await people_stage({ limits: { credits_ip_rpm: 0 }, models: [model('all', { endpoints })] });
   const owner = await s.customer('owner@example.com');
   const outsider = await s.customer('outsider@example.com');
@@ -143,13 +147,18 @@ const concrete = (pattern) =>
     .replace(/\{\w+\}/g, '4611686018427387904');
 
 // What every kind of inference takes; nobody here has credits, so who is allowed gets a 402.
-const inference_body = (path) => ({
-  model: 'all',
-  input: 'hello',
-  ...(path.endsWith('/responses')
+function inference_request(path) {
+  if (/\/images\/(edits|variations)$/.test(path)) {
+    const part = (head, text) => `--b\r\ncontent-disposition: form-data; ${head}\r\n\r\n${text}\r\n`;
+    const body = `${part('name=model', 'all')}${part('name=prompt', 'x')}${part('name=image; filename=a.png', 'png')}--b--\r\n`;
+    return { body, headers: { 'content-type': 'multipart/form-data; boundary=b' } };
+  }
+  const own = path.endsWith('/responses')
     ? {}
-    : { messages: [{ role: 'user', content: 'hello' }], prompt: 'hello', query: 'hello', documents: ['hello'], max_tokens: 5 }),
-});
+    : { messages: [{ role: 'user', content: 'hello' }], prompt: 'hello', query: 'hello', documents: ['hello'], max_tokens: 5 };
+  const media = { image: 'https://images.example/a.png', input_audio: { data: 'UklGRg==', format: 'wav' } };
+  return { json: { model: 'all', input: 'hello', ...own, .../\/(vision|audio)\//.test(path) ? media : {} } };
+}
 
 test('every route says who may call it', () => {
   assert.ok(routes.length > 40, `${routes.length} routes`);
@@ -176,8 +185,8 @@ test('every route answers every role as its word says', async (t) => {
       const calls_a_model = route.method === 'POST' && !/\/(show|count_tokens)$/.test(route.path);
       const want = expected(route.access, who, calls_a_model);
       const has_body = !['GET', 'DELETE', 'HEAD'].includes(route.method);
-      const json = route.access === 'key' ? inference_body(route.path) : {};
-      const answer = await browser.request(route.method, concrete(route.path), has_body ? { json } : {});
+      const request = route.access === 'key' ? inference_request(route.path) : { json: {} };
+      const answer = await browser.request(route.method, concrete(route.path), has_body ? request : {});
       asked += 1;
       let got = refusal(answer);
       // The team that the path names is not there; the guard's answer would be about the one that is acted for.

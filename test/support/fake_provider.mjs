@@ -330,7 +330,7 @@ export class FakeProvider {
     }
     this.serial += 1;
     const wire = wire_of(path);
-    const asked = wire.read({ path, body });
+    const asked = await wire.read({ path, body, request });
     const record = {
       id: `chatcmpl-${this.prefix}-${this.serial}`,
       path,
@@ -341,6 +341,7 @@ export class FakeProvider {
       model: asked.model,
       stream: asked.stream,
       include_usage: asked.include_usage,
+      form: asked.form,
       at: performance.now(),
       status: 0,
       usage: null,

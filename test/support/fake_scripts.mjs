@@ -277,7 +277,20 @@ export const openai = {
   done_frame: 'data: [DONE]\n\n',
 };
 
-const completion_body = (x) => Buffer.from(JSON.stringify(x.wire.body(x)));
+/** The whole answer; a wire whose answers are no JSON gives bytes. */
+function completion_body(x) {
+  const body = x.wire.body(x);
+  return Buffer.isBuffer(body) ? body : Buffer.from(JSON.stringify(body));
+}
+const body_head = (x) => ({ 'content-type': x.wire.body_type?.(x) ?? 'application/json' });
+
+async function write_body(x, body) {
+  if (!x.options.hold_half) return x.write(body);
+  const half = Math.floor(body.length / 2);
+  await x.write(body.subarray(0, half));
+  await x.gate(x.options.hold_half);
+  await x.write(body.subarray(half));
+}
 
 async function ok(x) {
   if (x.options.hold_head) await x.gate(x.options.hold_head);
@@ -292,10 +305,10 @@ async function ok(x) {
   const body = completion_body(x);
   await x.head(
     200,
-    { 'content-type': 'application/json' },
+    body_head(x),
     { framing: x.options.framing ?? 'length', length: body.length },
   );
-  await x.write(body);
+  await write_body(x, body);
   return x.end();
 }
 
@@ -306,7 +319,7 @@ async function partial(x, { in_frame = false } = {}) {
     const body = completion_body(x);
     await x.head(
       200,
-      { 'content-type': 'application/json' },
+      body_head(x),
       { framing: x.options.framing ?? 'length', length: body.length },
     );
     if (after >= 0) await x.write(body.subarray(0, Math.floor(body.length / 2)));
@@ -376,7 +389,7 @@ export const scripts = {
     else {
       x.options.framing = 'chunked';
       const body = completion_body(x);
-      await x.head(200, { 'content-type': 'application/json' }, { framing: 'chunked' });
+      await x.head(200, body_head(x), { framing: 'chunked' });
       await x.write(body);
     }
     await x.cut();
@@ -436,7 +449,7 @@ export const scripts = {
     const body = completion_body(x);
     await x.head(
       200,
-      { 'content-type': 'application/json' },
+      body_head(x),
       { framing: 'length', length: body.length + 100 },
     );
     await x.write(body);
@@ -446,7 +459,7 @@ export const scripts = {
     const body = completion_body(x);
     await x.head(
       200,
-      { 'content-type': 'application/json' },
+      body_head(x),
       { framing: 'length', length: body.length - 20 },
     );
     await x.raw(body);

@@ -5,9 +5,10 @@
 // To add one: a file `fake_wire_NAME.mjs` that exports an object of the members below, and its line in `wires`.
 //
 //   serves(path)                 whether a request of this path is for it
-//   read({ path, body })         what the scripts must know of a request: `{ model, stream, include_usage, text }`; `text`
+//   read({ path, body, request }) what the scripts must know of a request: `{ model, stream, include_usage, text }`; `text`
 //                                is that of the last message (it may begin with `fake:`). `body` is null when it is no JSON
-//   body(x)                      the object of the whole answer; sets `x.record.usage` (null when none is reported)
+//   body_type(x)                 content type of a whole answer (application/json)
+//   body(x)                      the object or the bytes of the whole answer; sets `x.record.usage` (null when none is reported)
 //   frames(x)                    all frames of a whole stream, `{ kind, bytes }`; sets `x.record.usage`. Faults cut by kind:
 //                                  content  text, thoughts or a piece of a call; scripts count these
 //                                  finish   says why it ended; usage: the report, when it stands alone; done: the last one
@@ -24,8 +25,9 @@
 import { openai } from './fake_scripts.mjs';
 import { anthropic } from './fake_wire_anthropic.mjs';
 import { gemini } from './fake_wire_gemini.mjs';
+import { media } from './fake_wire_media.mjs';
 import { ollama } from './fake_wire_ollama.mjs';
 
-const wires = [anthropic, gemini, ollama, openai]; // the last one takes what is left
+const wires = [anthropic, gemini, ollama, media, openai]; // the last one takes what is left
 
 export const wire_of = (path) => wires.find((wire) => wire.serves(path));
