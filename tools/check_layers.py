@@ -23,6 +23,7 @@ EXTRA_PUBLIC = {
     "accounts": {"caller.hpp", "guard.hpp", "audit.hpp", "people.hpp", "teams.hpp"},
     "billing": {"commerce.hpp", "bills.hpp", "bills/reconcile.hpp", "ledger/receipt.hpp"},
     "catalog": {"presets.hpp", "discovery.hpp"},
+    "records": {"stored_responses.hpp"},
     "http": {"client.hpp", "multipart.hpp", "sse.hpp", "json_api.hpp", "dialects.hpp"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
