@@ -54,6 +54,7 @@ class Operations {
     Answer credits_grant(boost::json::object arguments);
     Answer credits_balance(boost::json::object arguments);
     Answer usage_list(boost::json::object arguments);
+    Answer requests_list(boost::json::object arguments);
     Answer models_list(boost::json::object arguments);
     Answer ledger_verify(boost::json::object arguments);
     // operations_models.cpp

@@ -70,7 +70,8 @@ class Server {
                    services_->client, services_->clock, services_->metrics),
           gateway_(loaded_.settings.gateway,
                    {services_->clock, services_->metrics, *services_->accounts, *services_->billing, limiter_,
-                    loaded_.settings.limits, services_->catalog, services_->client, &runtime_, &guard_}),
+                    loaded_.settings.limits, services_->catalog, services_->client, &runtime_, &guard_,
+                    services_->log.get(), services_->tracer.get(), services_->responses.get()}),
           admin_{*services_->operations, services_->metrics, random_base62(40),
                  [this] { return ready_.load(); }, [this] { return reload(); }} {
         gateway_.register_routes(api_router_);
@@ -81,6 +82,7 @@ class Server {
         services_->teams->register_routes(api_router_, guard_);
         services_->commerce->register_routes(api_router_, guard_);
         services_->bills->register_routes(api_router_, guard_);
+        services_->log->register_routes(api_router_, guard_);
         services_->operations->set_router(&api_router_);
         register_health(api_router_, [this] { return ready_.load(); });
         admin_.register_routes(admin_router_);
@@ -111,6 +113,8 @@ class Server {
                            {"pid", ::getpid()}};
         if (auto ok = write_private_file(loaded_.settings.admin_file(), json::serialize(admin) + "\n"); !ok)
             return ok;
+        services_->log->start();
+        services_->tracer->start();
         upkeep_.start();
         ready_ = true;
         local_servers_.start(loaded_.settings.catalog, loaded_.file);
@@ -154,6 +158,8 @@ class Server {
         runtime_.stop();
         limiter_.stop();
         services_->accounts->flush_last_used();
+        services_->log->stop();
+        services_->tracer->stop();
         services_->billing->stop();
         services_->node->release();
         services_->notices->stop();

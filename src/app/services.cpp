@@ -21,8 +21,8 @@ namespace json = boost::json;
 
 std::vector<store::Migration> all_migrations() {
     std::vector<store::Migration> all;
-    for (auto part :
-         {store::migrations(), accounts::migrations(), billing::migrations(), ratelimit::migrations()})
+    for (auto part : {store::migrations(), accounts::migrations(), billing::migrations(),
+                      ratelimit::migrations(), records::migrations()})
         all.insert(all.end(), part.begin(), part.end());
     return all;
 }
@@ -101,6 +101,9 @@ void connect(Services& s, const accounts::PeopleSettings& people) {
 
 Result<void> make_services(Services& services, const AppSettings& settings) {
     Services& s = services;
+    auto tracer = telemetry::Tracer::make(settings.telemetry, s.threads, s.client, s.clock, s.metrics);
+    if (!tracer) return fail(std::move(tracer.error()));
+    s.tracer = std::move(*tracer);
     s.notices = std::make_unique<store::Notices>(*s.db, settings.store, s.metrics);
     auto node = store::Node::start(settings.node, *s.db, s.clock, s.metrics);
     if (!node) return fail(std::move(node.error()));
@@ -126,6 +129,8 @@ Result<void> make_services(Services& services, const AppSettings& settings) {
     s.commerce = std::move(*commerce);
     s.bills = std::make_unique<billing::Bills>(settings.invoice, *s.db, *s.billing, *s.commerce, *s.accounts,
                                                s.clock, s.metrics);
+    s.log = std::make_unique<records::RequestLog>(settings.request_log, *s.db, s.clock, s.metrics);
+    s.responses = std::make_unique<records::StoredResponses>(settings.responses, *s.db, s.clock, s.metrics);
     connect(s, people);
     s.notices->start();
     s.billing->start();

@@ -15,9 +15,12 @@
 #include "billing/commerce.hpp"
 #include "catalog/catalog.hpp"
 #include "http/client.hpp"
+#include "records/records.hpp"
+#include "records/stored_responses.hpp"
 #include "store/node.hpp"
 #include "store/notices.hpp"
 #include "store/store.hpp"
+#include "telemetry/telemetry.hpp"
 
 namespace nebula::app {
 
@@ -30,6 +33,7 @@ struct Services {
     metrics::Registry metrics;
     IoThreads threads;
     http::Client client{{}, threads, clock, metrics};
+    std::unique_ptr<telemetry::Tracer> tracer;
     std::unique_ptr<store::Db> db;
     std::unique_ptr<store::Ownership> ownership;  // SQLite: this process alone
     std::unique_ptr<store::Notices> notices;
@@ -41,6 +45,8 @@ struct Services {
     std::unique_ptr<accounts::Teams> teams;
     std::unique_ptr<billing::Commerce> commerce;
     std::unique_ptr<billing::Bills> bills;
+    std::unique_ptr<records::RequestLog> log;
+    std::unique_ptr<records::StoredResponses> responses;
     catalog::Catalog catalog;
     std::unique_ptr<Operations> operations;
 };

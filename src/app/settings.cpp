@@ -52,6 +52,9 @@ void AppSettings::describe(settings::Visitor& v) {
     v.list({.name = "tax", .help = "Tax on payments by country."}, taxes);
     v.section({.name = "limits", .help = "Rate limits that apply to everybody; 0 = none."}, limits);
     v.section({.name = "gateway", .help = "The request path."}, gateway);
+    v.section({.name = "request_log", .help = "What is told of requests beside their bill."}, request_log);
+    v.section({.name = "telemetry", .help = "Traces for an OpenTelemetry collector."}, telemetry);
+    v.section({.name = "responses", .help = "Stored responses of OpenAI's Responses API."}, responses);
     v.section({.name = "runtime", .help = "Local models."}, runtime);
     v.section({.name = "catalog", .help = "Models that are found by themselves."}, catalog);
     v.list({.name = "provider", .help = "Who answers requests.", .apply = settings::Apply::live}, providers);

@@ -14,9 +14,12 @@
 #include "gateway/gateway.hpp"
 #include "http/http.hpp"
 #include "ratelimit/ratelimit.hpp"
+#include "records/records.hpp"
+#include "records/stored_responses.hpp"
 #include "runtime/runtime.hpp"
 #include "store/node.hpp"
 #include "store/store.hpp"
+#include "telemetry/telemetry.hpp"
 
 namespace nebula::app {
 
@@ -42,6 +45,9 @@ struct AppSettings {
     billing::BillingSettings billing;
     ratelimit::LimitSettings limits;
     gateway::GatewaySettings gateway;
+    records::RequestLogSettings request_log;
+    telemetry::TelemetrySettings telemetry;
+    records::ResponsesSettings responses;
     runtime::RuntimeSettings runtime;
     store::NodeSettings node;
     accounts::PeopleSettings people;

@@ -9,6 +9,7 @@ namespace {
 
 constexpr std::chrono::seconds interval{5};
 constexpr int rounds_per_minute = 12;
+constexpr int expire_steps_max = 20;  // of 500 rows
 
 }  // namespace
 
@@ -40,12 +41,27 @@ void Upkeep::run() {
                 auto expired = services_.billing->expire_bonuses();
                 if (!expired) LOG_WARN("bonus credits not expired", {"detail", expired.error().detail});
             }
+            if (is_minute) expire_records();
             sync_wait(round(is_minute));
         } catch (const std::exception& e) {
             // The database may be away for a while; the next round tries again.
             LOG_WARN("upkeep failed", {"what", e.what()});
         }
         lock.lock();
+    }
+}
+
+// A step at a time: other transactions come in between, and a stop does not wait for long.
+void Upkeep::expire_records() {
+    for (int steps = 0; steps < expire_steps_max; ++steps) {
+        auto more = services_.log->expire();
+        if (!more) LOG_WARN("old requests not deleted", {"detail", more.error().detail});
+        if (!more || !*more) break;
+    }
+    for (int steps = 0; steps < expire_steps_max; ++steps) {
+        auto more = services_.responses->expire();
+        if (!more) LOG_WARN("old responses not deleted", {"detail", more.error().detail});
+        if (!more || !*more) return;
     }
 }
 

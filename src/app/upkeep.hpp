@@ -21,6 +21,7 @@ class Upkeep {
    private:
     void run();
     Async<void> round(bool is_minute);
+    void expire_records();
 
     Services& services_;
     std::mutex mutex_;

@@ -24,6 +24,7 @@ class Program {
         add_keys();
         add_credits();
         add_usage();
+        add_requests();
         add_models();
         add_chat();
         add_ledger();
@@ -175,6 +176,26 @@ class Program {
                                 {"outcome", "OUTCOME"},
                                 {"estimated", "ESTIMATED"}});
         argument(list, "account", "account", "Id or name", true);
+        number(list, "--limit", "limit", "At most this many (default 100)");
+    }
+    void add_requests() {
+        auto* requests = group("requests", "The request log.");
+        auto* list =
+            operation(*requests, "list", "Latest requests of an account, failed ones too.", "requests.list",
+                      {{"id", "REQUEST"},
+                       {"started_at", "STARTED"},
+                       {"model", "MODEL"},
+                       {"provider", "PROVIDER"},
+                       {"status", "STATUS"},
+                       {"error", "ERROR"},
+                       {"input", "IN"},
+                       {"output", "OUT"},
+                       {"latency_us", "LATENCY US"}});
+        argument(list, "account", "account", "Id or name", true);
+        argument(list, "--model", "model", "Only of this model", false);
+        argument(list, "--key", "key", "Only of this key's id", false);
+        argument(list, "--status", "status", "ok, error or a status code", false);
+        argument(list, "--cursor", "cursor", "Page to go on with", false);
         number(list, "--limit", "limit", "At most this many (default 100)");
     }
     void add_models() {

@@ -15,6 +15,7 @@
 #include "gateway/client_edge.hpp"
 #include "gateway/completion.hpp"
 #include "gateway/provider.hpp"
+#include "gateway/trail.hpp"
 #include "http/client.hpp"
 #include "http/http.hpp"
 #include "ratelimit/ratelimit.hpp"
@@ -67,6 +68,7 @@ struct Call {
     std::optional<std::int64_t> output_cap;  // set when the balance pays for less than asked
     billing::Hold hold;
     Edge edge = Edge::openai;
+    bool is_openrouter = false;  // answers tell what they cost
     Endpoint endpoint = Endpoint::chat;
     bool is_credit_batch = false;                 // of the credit API: twice the price
     billing::Prices prices;                       // what this request is charged by
@@ -89,6 +91,8 @@ struct Call {
     std::int64_t content_events = 0;
     std::int64_t images = 0;  // whole ones that the client got, or will with the last event
     std::int64_t first_token_us = 0;
+    std::string usage_chunk;  // of an openrouter stream: told when the charge is known
+    Trail trail;
     Error error;  // of the last attempt
 
     catalog::Disconnect disconnect() const { return model->disconnect; }

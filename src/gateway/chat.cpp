@@ -43,13 +43,15 @@ Chat::~Chat() {
     background_.wait();
 }
 
-Async<void> Chat::handle(http::Exchange& exchange, Endpoint endpoint) {
+Async<void> Chat::handle(http::Exchange& exchange, Endpoint endpoint, bool is_openrouter) {
     Call call(exchange);
     call.endpoint = endpoint;
+    call.is_openrouter = is_openrouter;
+    Observed observed(observer_, call);
     call.deadline = services_.clock.ticks() + settings_.request_timeout;
     auto admitted = co_await admit(call);
     if (!admitted) {
-        co_await exchange.respond_error(std::move(admitted.error()));
+        co_await refuse(call, std::move(admitted.error()));
         co_return;
     }
     co_await follow(call);
@@ -60,13 +62,19 @@ Async<void> Chat::handle_client(http::Exchange& exchange, std::unique_ptr<Client
     Call call(exchange);
     call.client = std::move(client);
     call.endpoint = endpoint;
+    Observed observed(observer_, call);
     call.deadline = services_.clock.ticks() + settings_.request_timeout;
     auto admitted = co_await admit(call);
     if (!admitted) {
-        co_await exchange.respond_error(std::move(admitted.error()));
+        co_await refuse(call, std::move(admitted.error()));
         co_return;
     }
     co_await follow(call);
+}
+
+Async<void> Chat::refuse(Call& call, Error error) {
+    call.trail.fail(error.code, http::status_of(error.code));
+    co_await call.exchange.respond_error(std::move(error));
 }
 
 Async<void> Chat::follow(Call& call) {
@@ -79,6 +87,11 @@ Async<void> Chat::follow(Call& call) {
 Async<Result<void>> Chat::settle(Call& call, billing::Outcome outcome) {
     ModelMetrics& metrics = *call.metrics;
     const auto [usage, is_estimated] = media::meter(call, outcome);
+    auto produced = services_.clock.ticks() - call.exchange.started();
+    call.trail.produced_us = std::chrono::duration_cast<std::chrono::microseconds>(produced).count();
+    call.trail.outcome = outcome;
+    call.trail.is_settled = true;
+    if (call.trail.status == 0) call.trail.status = 200;
     if (call.usage.state == ReportedUsage::State::refused) metrics.usage_refused.add();
     if (is_estimated) metrics.usage_estimated.add();
     if (metrics.units != nullptr) metrics.units->add(static_cast<std::uint64_t>(usage.units));
@@ -110,6 +123,8 @@ Async<Result<void>> Chat::settle(Call& call, billing::Outcome outcome) {
     if (!settled) {
         LOG_ERROR("settlement failed", {"request", call.exchange.id().text()},
                   {"detail", settled.error().detail});
+        call.trail.is_settled = false;
+        call.trail.fail(settled.error().code, http::status_of(settled.error().code));
         co_return fail(std::move(settled.error()));
     }
     call.settled = *settled;

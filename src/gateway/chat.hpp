@@ -9,6 +9,7 @@
 #include "async/task_group.hpp"
 #include "gateway/call.hpp"
 #include "gateway/gateway.hpp"
+#include "gateway/observer.hpp"
 #include "gateway/upstreams.hpp"
 
 namespace nebula::gateway {
@@ -18,7 +19,8 @@ class Chat {
     Chat(const GatewaySettings& settings, Services services);
     ~Chat();
 
-    Async<void> handle(http::Exchange& exchange, Endpoint endpoint);
+    /// `is_openrouter`: answers tell what they cost, as OpenRouter's do.
+    Async<void> handle(http::Exchange& exchange, Endpoint endpoint, bool is_openrouter = false);
     /// The same for clients of another API; errors in the route's dialect.
     Async<void> handle_client(http::Exchange& exchange, std::unique_ptr<ClientEdge> client,
                               Endpoint endpoint = Endpoint::chat);
@@ -48,6 +50,8 @@ class Chat {
     static Result<void> translate(Call& call);
     static Result<ChatRequest> parse_upload(Call& call);
     static bool has_native_route(const Call& call);
+    /// A request that was not admitted.
+    Async<void> refuse(Call& call, Error error);
     /// Everything behind admission.
     Async<void> follow(Call& call);
     // Steps 6 and 7: chat_forward.cpp
@@ -74,6 +78,7 @@ class Chat {
 
     const GatewaySettings& settings_;
     Services services_;
+    Observer observer_{services_};
     const Nanos credit_request_price_, credit_batch_price_;
     Upstreams upstreams_;
     std::shared_mutex metrics_mutex_;

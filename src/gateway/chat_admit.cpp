@@ -137,6 +137,10 @@ Async<Result<void>> Chat::admit(Call& call) {
     if (!body) co_return fail(std::move(body.error()));
     call.body = *body;
     if (call.client) {
+        if (call.key && call.client->is_stateful()) {
+            auto ready = co_await call.client->prepare(call.body, call.key->account);
+            if (!ready) co_return fail(std::move(ready.error()));
+        }
         auto translated = translate(call);
         if (!translated) co_return fail(std::move(translated.error()));
     }

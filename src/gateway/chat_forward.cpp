@@ -5,6 +5,7 @@
 #include "base/text.hpp"
 #include "gateway/chat.hpp"
 #include "gateway/media/media.hpp"
+#include "gateway/openrouter/answer.hpp"
 
 namespace nebula::gateway {
 namespace {
@@ -58,6 +59,10 @@ std::string request_headers(const Call& call, const catalog::Provider& provider)
                : by_lines                              ? "accept: application/x-ndjson\r\n"
                                                        : "accept: text/event-stream\r\n";
     call.kind->add_headers(provider, provider.api_key, headers);
+    if (call.trail.trace) {
+        telemetry::TraceParent parent{call.trail.trace->id, call.trail.attempt().span, true};
+        headers.append("traceparent: ").append(telemetry::traceparent_text(parent)).append("\r\n");
+    }
     if (call.is_native && call.kind->wire() == Wire::anthropic) {
         if (auto beta = call.exchange.head().header("anthropic-beta"))
             headers.append("anthropic-beta: ").append(*beta).append("\r\n");
@@ -73,6 +78,19 @@ Edits edits_of(const Call& call, const catalog::Route& route) {
     edits.output_cap = call.output_cap;
     if (info(call.endpoint).has_output) edits.temperature = call.model->default_temperature;
     return edits;
+}
+
+openrouter::Receipt receipt_of(const Call& call, Time now) {
+    return {call.provider->name,
+            call.request.model,
+            call.trail.upstream_id,
+            call.exchange.id().text(),
+            info(call.endpoint).has_output,
+            call.endpoint == Endpoint::completions,
+            call.billed,
+            call.settled.charge,
+            call.usage.state == ReportedUsage::State::good,
+            to_micros(now) / 1'000'000};
 }
 
 std::string error_event(Call& call, const Error& error) {
@@ -92,10 +110,13 @@ Async<void> Chat::forward(Call& call) {
         if (call.is_client_gone || attempts >= settings_.attempts_max) break;
         if (services_.clock.ticks() >= call.deadline) break;
         if (attempts++ > 0) call.metrics->fallbacks.add();
+        call.trail.begin_attempt(*route, services_.clock.ticks());
         Attempt result = co_await attempt(call, *route);
+        call.trail.end_attempt(services_.clock.ticks(), result == Attempt::try_next ? &call.error : nullptr);
         if (result == Attempt::answered) co_return;
     }
     if (call.is_client_gone) {
+        call.trail.fail(Code::cancelled, http::status_of(Code::cancelled));
         call.metrics->client_left.add();
         call.exchange.abort("");
         co_return;
@@ -106,6 +127,7 @@ Async<void> Chat::forward(Call& call) {
     LOG_WARN("no provider answered", {"request", call.exchange.id().text()}, {"model", call.model->id},
              {"code", code_name(call.error.code)}, {"detail", call.error.detail},
              {"upstream_status", call.error.upstream_status});
+    call.trail.fail(call.error.code, http::status_of(call.error.code));
     co_await call.exchange.respond_error(call.error);
 }
 
@@ -153,6 +175,7 @@ Async<Chat::Attempt> Chat::attempt(Call& call, const catalog::Route& route) {
     http::ClientResponse& upstream = **response;
     call.provider = &provider;
     int status = upstream.status();
+    call.trail.attempt().status = status;
     if (status >= 200 && status < 300) {
         const EndpointInfo endpoint = info(call.endpoint);
         // Who cannot stream images or words answers whole, as OpenAI does for some models.
@@ -266,6 +289,9 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
     }
     state.succeeded();
     call.usage = answer.usage;
+    call.trail.restart();
+    call.trail.note(answer.raw_id, answer.raw_finish);
+    call.trail.keep_output(whole);
     call.content_bytes = answer.content_bytes;
     call.content_events = 1;
     call.images = answer.images;
@@ -276,9 +302,14 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
         co_await call.exchange.respond_error(std::move(settled.error()));
         co_return Attempt::answered;
     }
+    if (call.client && !call.is_native && call.client->is_stateful() && !call.is_client_gone) {
+        bool is_kept = co_await call.client->keep(call.billed);
+        if (!is_kept) told = call.client->answer(whole).value_or(told);
+    }
     (call.is_client_gone ? call.metrics->client_left : call.metrics->completed).add();
     if ((call.client || call.translator) && !call.is_native) type = "application/json";
     if (call.edge == Edge::credits) told = with_credits(call, whole);
+    if (call.is_openrouter) told = openrouter::with_cost(whole, receipt_of(call, services_.clock.now()));
     co_await call.exchange.respond(200, type, !told.empty() ? told : call.is_native ? *body : whole);
     co_return Attempt::answered;
 }
@@ -291,6 +322,7 @@ Async<Chat::Attempt> Chat::answer_refusal(Call& call, http::ClientResponse& upst
     auto body = co_await upstream.read_all(refusal_bytes_max);
     std::string words = body ? call.kind->error_message(*body) : std::string();
     correct_rate(call, 0);
+    call.trail.fail(Code::invalid_request, status);
     call.metrics->refused.add();
     bool speaks_alike = call.is_native || (!call.client && !call.translator);
     if (!words.empty() && speaks_alike) {
@@ -314,6 +346,8 @@ Async<Chat::Attempt> Chat::answer_stream(Call& call, std::unique_ptr<http::Clien
     call.content_events = 0;
     call.images = 0;
     call.first_token_us = 0;
+    call.usage_chunk.clear();
+    call.trail.restart();
     if (call.client) call.client->restart();
     if (call.is_sound) {
         end = co_await relay_sound(call, *upstream);
@@ -342,6 +376,7 @@ Async<Chat::Attempt> Chat::answer_stream(Call& call, std::unique_ptr<http::Clien
         }
         case StreamEnd::Kind::client_left: {
             upstream.reset();  // cancels it now, before the bill is written
+            call.trail.fail(Code::cancelled, http::status_of(Code::cancelled));
             call.metrics->client_left.add();
             bool pays = call.content_events > 0 && call.disconnect() == catalog::Disconnect::bill_delivered;
             if (pays) co_await settle(call, billing::Outcome::client_left);
@@ -369,7 +404,12 @@ Async<void> Chat::finish_stream(Call& call, std::string last_event) {
         co_return;
     }
     call.metrics->completed.add();
+    if (call.is_openrouter)
+        last_event.insert(
+            0, "data: " + openrouter::usage_chunk(call.usage_chunk, receipt_of(call, services_.clock.now())) +
+                   "\n\n");
     bool is_told = call.client && !call.is_native;
+    if (is_told && call.client->is_stateful()) co_await call.client->keep(call.billed);
     if (is_told) last_event = call.client->end(call.billed);
     if (!call.exchange.has_begun())
         call.exchange.begin_stream(200, call.client ? call.client->stream_type() : "text/event-stream");
@@ -378,6 +418,7 @@ Async<void> Chat::finish_stream(Call& call, std::string last_event) {
 
 // Content has been sent, so the client must learn in band that the rest is missing; it pays for what it got.
 Async<void> Chat::break_stream(Call& call, Error error) {
+    call.trail.fail(error.code, 200);
     call.metrics->upstream_failed.add();
     LOG_WARN("stream broke", {"request", call.exchange.id().text()}, {"model", call.model->id},
              {"provider", call.provider->name}, {"detail", error.detail});

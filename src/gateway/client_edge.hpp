@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "async/async.hpp"
 #include "base/ids.hpp"
 #include "base/result.hpp"
 #include "gateway/chat_request.hpp"
@@ -18,6 +19,23 @@ namespace nebula::gateway {
 class ClientEdge {
    public:
     virtual ~ClientEdge() = default;
+
+    /// Its word in the request log.
+    virtual const char* api() const { return "other"; }
+
+    /// Whether the edge remembers: prepare() and keep() are awaited then.
+    virtual bool is_stateful() const { return false; }
+    /// Before request(): looks up what `body` refers to, of that account.
+    virtual Async<Result<void>> prepare(std::string_view body, AccountId account) {
+        (void)body, (void)account;
+        co_return Result<void>();
+    }
+    /// When the answer is charged, before its last byte: stores it. False: that failed, and answer() and
+    /// end() say so from now on.
+    virtual Async<bool> keep(billing::TokenUsage usage) {
+        (void)usage;
+        co_return true;
+    }
 
     /// The OpenAI chat request that means the same. Members that cannot be expressed are refused by name or
     /// left out, as the table in README.md says.

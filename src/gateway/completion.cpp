@@ -33,6 +33,15 @@ struct Scratch {
     }
 };
 
+// The text of a string as it stands, with its quotes.
+std::string_view raw_text(ondemand::value value) {
+    std::string_view raw = value.raw_json_token();
+    if (raw.empty() || raw.front() != '"') return {};
+    while (raw.back() == ' ' || raw.back() == '\n' || raw.back() == '\r' || raw.back() == '\t')
+        raw.remove_suffix(1);
+    return raw;
+}
+
 // Absent and null are the same; anything else must be a count within the bounds.
 void read_count(ondemand::value value, std::int64_t max, std::int64_t& out, bool& seen, bool& refused) {
     bool is_null = false;
@@ -112,7 +121,7 @@ ReportedUsage read_usage(ondemand::value value, const UsageBounds& bounds) {
             }
         }
     }
-    if (refused) return {ReportedUsage::State::refused, {}};
+    if (refused) return {.state = ReportedUsage::State::refused, .usage = {}};
     // Rerankers tell the total only.
     if (!seen && has_total) report.usage.input = total;
     if (!seen && !has_total) return {.usage = {}, .seconds = report.seconds};
@@ -208,6 +217,7 @@ simdjson::error_code read_choices(ondemand::value value, std::string_view part_n
                 if (bytes > 0) out.has_content = true;
             } else if (key == "finish_reason" && is_of(inner, ondemand::json_type::string)) {
                 out.has_finish = true;
+                out.raw_finish = raw_text(inner);
             }
         }
     }
@@ -316,6 +326,8 @@ Completion read(std::string_view text, const Shape& shape, const UsageBounds& bo
         } else if (key == "choices") {
             if (read_choices(value, shape.part_name, out)) return malformed;
             has_choices = true;
+        } else if (key == "id") {
+            out.raw_id = raw_text(value);
         } else if (key == "usage") {
             std::int64_t seconds = out.usage.seconds;
             out.usage = read_usage(value, bounds);

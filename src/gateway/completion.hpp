@@ -40,6 +40,9 @@ struct Completion {
     std::size_t content_bytes = 0;  // text, reasoning and arguments in it
     std::int64_t images = 0;        // whole ones
     ReportedUsage usage = {};
+    // JSON strings with their quotes, or empty; valid until this thread reads again.
+    std::string_view raw_id = {};
+    std::string_view raw_finish = {};
     std::string error_message = {};  // of kind error
 };
 

@@ -13,6 +13,8 @@ constexpr std::int64_t default_max_tokens = 150;
 Async<void> Chat::handle_credits(http::Exchange& exchange) {
     Call call(exchange);
     call.edge = Edge::credits;
+    call.trail.api = "credits";
+    Observed observed(observer_, call);
     call.deadline = services_.clock.ticks() + settings_.request_timeout;
     call.is_credit_batch = http::query(exchange.head()).get("batch") == std::string_view("1");
     call.prices.request = call.is_credit_batch ? credit_batch_price_ : credit_request_price_;
@@ -34,6 +36,7 @@ Async<void> Chat::handle_credits(http::Exchange& exchange) {
 }
 
 Async<void> Chat::refuse_credits(Call& call, Error error) {
+    call.trail.fail(error.code, http::status_of(error.code));
     if (error.code == Code::unauthenticated) {
         error.message = "Invalid API key";
     } else if (error.code == Code::invalid_request && (error.param == "model" || error.param == "messages")) {

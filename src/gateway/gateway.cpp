@@ -9,6 +9,7 @@
 #include "gateway/ollama/ollama.hpp"
 #include "gateway/platform/text_edge.hpp"
 #include "gateway/responses/responses.hpp"
+#include "gateway/responses/stored_api.hpp"
 #include "http/dialects.hpp"
 #include "http/json_api.hpp"
 
@@ -229,11 +230,14 @@ struct Gateway::Impl {
     }
 
     void register_responses(http::Router& router) {
-        for (auto [base, dialect] : {Base{"/v1", openai_error}, Base{"/openai/v1", novita_llm_error}})
+        for (auto [base, dialect] : {Base{"/v1", openai_error}, Base{"/openai/v1", novita_llm_error}}) {
+            stored.register_routes(router, base, dialect);
             add(router, http::Method::post, std::string(base) + "/responses", dialect,
                 [this](http::Exchange& exchange) {
-                    return chat.handle_client(exchange, responses::make_edge(exchange.id(), services.clock));
+                    return chat.handle_client(
+                        exchange, responses::make_edge(exchange.id(), services.clock, services.responses));
                 });
+        }
     }
 
     void register_anthropic(http::Router& router) {
@@ -273,6 +277,7 @@ struct Gateway::Impl {
 
     Services services;
     Chat chat;
+    responses::StoredApi stored{chat, services.clock, services.responses};
 };
 
 Gateway::Gateway(const GatewaySettings& settings, Services services)
@@ -285,9 +290,11 @@ void Gateway::register_routes(http::Router& router) {
     for (auto [base, dialect] : bases) {
         for (std::size_t i = 0; i < endpoint_count; ++i) {
             auto endpoint = static_cast<Endpoint>(i);
-            impl->add(
-                router, http::Method::post, std::string(base) + info(endpoint).path, dialect,
-                [impl, endpoint](http::Exchange& exchange) { return impl->chat.handle(exchange, endpoint); });
+            bool is_openrouter = base == std::string_view("/api/v1") && !info(endpoint).is_media;
+            impl->add(router, http::Method::post, std::string(base) + info(endpoint).path, dialect,
+                      [impl, endpoint, is_openrouter](http::Exchange& exchange) {
+                          return impl->chat.handle(exchange, endpoint, is_openrouter);
+                      });
         }
     }
     impl->register_lists(router);

@@ -16,7 +16,10 @@
 #include "http/client.hpp"
 #include "http/http.hpp"
 #include "ratelimit/ratelimit.hpp"
+#include "records/records.hpp"
+#include "records/stored_responses.hpp"
 #include "runtime/runtime.hpp"
+#include "telemetry/telemetry.hpp"
 
 namespace nebula::gateway {
 
@@ -42,8 +45,11 @@ struct Services {
     const ratelimit::LimitSettings& limits;
     catalog::Catalog& catalog;
     http::Client& client;
-    runtime::Runtime* runtime;         // null: no local models
-    accounts::Guard* guard = nullptr;  // null: API keys only, no signed-in people
+    runtime::Runtime* runtime;                      // null: no local models
+    accounts::Guard* guard = nullptr;               // null: API keys only, no signed-in people
+    records::RequestLog* log = nullptr;             // null: requests are not logged
+    telemetry::Tracer* tracer = nullptr;            // null: nothing is traced
+    records::StoredResponses* responses = nullptr;  // null: responses are not stored
 };
 
 class Gateway {

@@ -20,7 +20,10 @@ Words words_of(const Error& error) {
         case Code::forbidden:
             return {"invalid_request_error", nullptr};
         case Code::not_found:
-            return {"invalid_request_error", error.param == "model" ? "model_not_found" : nullptr};
+            return {"invalid_request_error", error.param == "model" ? "model_not_found"
+                                             : error.param == "previous_response_id"
+                                                 ? "previous_response_not_found"
+                                                 : nullptr};
         case Code::method_not_allowed:
             return {"invalid_request_error", "method_not_supported"};
         case Code::conflict:
@@ -55,6 +58,8 @@ http::Response openai_error(const Error& error, RequestId) {
     bool has_param = !error.param.empty() && error.code != Code::rate_limited;
     http::Response response;
     response.status = http::status_of(error.code);
+    // What a request builds on is a part of it.
+    if (error.code == Code::not_found && error.param == "previous_response_id") response.status = 400;
     response.body = R"({"error":{"message":)" + json_string(error.message) + R"(,"type":")" + words.type +
                     R"(","param":)" + (has_param ? json_string(error.param) : "null") + R"(,"code":)" +
                     (words.code != nullptr ? json_string(words.code) : "null") + "}}";

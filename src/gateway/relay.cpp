@@ -119,11 +119,16 @@ class Relay {
                 break;
             case Completion::Kind::chunk:
                 take(chunk);
+                call_.trail.keep_output(data);
                 if (is_media_) {
                     queue_media(event, chunk);
                     break;
                 }
                 if (call_.is_native) break;
+                if (call_.is_openrouter && is_usage(chunk)) {
+                    call_.usage_chunk = data;  // waits for the charge
+                    break;
+                }
                 if (call_.client) {
                     if (!call_.client->chunk(data, unsent_))
                         return failure(broken("the provider sent an invalid event", "chunk cannot be told"));
@@ -144,17 +149,23 @@ class Relay {
         return is_foreign ? "data: [DONE]\n\n" : std::string(event);
     }
 
+    bool is_usage(const Completion& chunk) const {
+        bool has_usage = chunk.usage.state != ReportedUsage::State::absent || finished_;
+        return !chunk.has_choices && has_usage;
+    }
+
     // The usage chunk was asked for by us, not by the client. Some providers send it empty.
     bool is_ours(const Completion& chunk) const {
-        bool has_usage = chunk.usage.state != ReportedUsage::State::absent || finished_;
         bool may_be_ours = call_.key != nullptr || call_.translator;
-        return may_be_ours && !call_.request.include_usage && !chunk.has_choices && has_usage;
+        return may_be_ours && !call_.request.include_usage && is_usage(chunk);
     }
 
     void take(const Completion& chunk) {
         if (chunk.usage.state != ReportedUsage::State::absent || chunk.usage.seconds > 0)
             call_.usage = chunk.usage;
         finished_ = finished_ || chunk.has_finish;
+        if (chunk.has_finish || call_.trail.upstream_id.empty())
+            call_.trail.note(chunk.raw_id, chunk.raw_finish);
         if (chunk.has_content) {
             if (call_.content_events++ == 0) {
                 auto waited = clock_.ticks() - call_.exchange.started();

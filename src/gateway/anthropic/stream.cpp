@@ -15,6 +15,7 @@ class Edge final : public ClientEdge, private ChunkSink {
    public:
     explicit Edge(RequestId request) : id_("msg_" + request.text().substr(4)), request_(request) {}
 
+    const char* api() const override { return "anthropic"; }
     Result<std::string> request(std::string_view body) override {
         auto chat = to_chat_request(body);
         // Before anybody has counted: four bytes a token.

@@ -39,6 +39,7 @@ class Edge final : public ClientEdge, private ChunkSink {
    public:
     Edge(Kind kind, const Clock& clock) : kind_(kind), clock_(clock), started_(clock.ticks()) {}
 
+    const char* api() const override { return "ollama"; }
     Result<std::string> request(std::string_view body) override {
         std::string model;
         auto made = kind_ == Kind::chat       ? chat_request(body, &model)

@@ -108,6 +108,21 @@ const char* error_word(Code code) {
     return code == Code::rate_limited || code == Code::overloaded ? "rate_limit_exceeded" : "server_error";
 }
 
+std::string response_id(RequestId request) { return "resp_" + base32_id(request.value); }
+
+std::optional<RequestId> parse_response_id(std::string_view text) {
+    constexpr std::string_view prefix = "resp_";
+    if (!text.starts_with(prefix)) return std::nullopt;
+    auto value = parse_base32_id(text.substr(prefix.size()));
+    if (!value || *value == 0) return std::nullopt;
+    return RequestId{*value};
+}
+
+Error no_response(std::string_view id) {
+    return {.code = Code::not_found,
+            .message = "Response with id '" + std::string(id.substr(0, 100)) + "' not found."};
+}
+
 ResponseObject::ResponseObject(RequestId request, Time created)
     : id_(request.text().substr(4)), created_(seconds_text(created)) {}
 
@@ -116,30 +131,31 @@ std::string ResponseObject::item_id(std::string_view prefix, int index) const {
 }
 
 std::string ResponseObject::text(std::string_view status, std::string_view output, std::string_view error,
-                                 const char* reason, std::string_view rest) const {
+                                 const char* reason, std::string_view rest, bool is_stored) const {
     std::string text = R"({"id":"resp_)" + id_ + R"(","object":"response","created_at":)" + created_;
     text.append(R"(,"status":")").append(status).append(R"(","error":)").append(error);
     text += R"(,"incomplete_details":)";
     text += reason != nullptr ? R"({"reason":")" + std::string(reason) + "\"}" : "null";
-    text.append(R"(,"output":[)").append(output).append("],").append(echo_).append(rest).append("}");
+    text.append(R"(,"output":[)").append(output).append("],").append(echo_);
+    text.append(is_stored ? R"(,"store":true)" : R"(,"store":false)").append(rest).append("}");
     return text;
 }
 
 std::string ResponseObject::in_progress() const {
-    return text("in_progress", {}, "null", nullptr, R"(,"completed_at":null,"usage":null)");
+    return text("in_progress", {}, "null", nullptr, R"(,"completed_at":null,"usage":null)", is_stored_);
 }
 
 std::string ResponseObject::ended(const Ending& ending, std::string_view output, const Usage& usage,
                                   Time now) const {
     std::string completed = ending.reason == nullptr ? seconds_text(now) : "null";
     return text(ending.status, output, "null", ending.reason,
-                R"(,"completed_at":)" + completed + R"(,"usage":)" + usage_text(usage));
+                R"(,"completed_at":)" + completed + R"(,"usage":)" + usage_text(usage), is_stored_);
 }
 
 std::string ResponseObject::failed(const Error& error, std::string_view output) const {
     std::string told =
         R"({"code":")" + std::string(error_word(error.code)) + R"(","message":)" + json_string(error.message);
-    return text("failed", output, told + "}", nullptr, R"(,"completed_at":null,"usage":null)");
+    return text("failed", output, told + "}", nullptr, R"(,"completed_at":null,"usage":null)", false);
 }
 
 std::string text_part(std::string_view raw) {

@@ -236,7 +236,7 @@ class Conversation {
 
 class Translation {
    public:
-    explicit Translation(const json::object& from) : from_(from) {}
+    Translation(const json::object& from, const Memory& memory) : from_(from), memory_(memory) {}
 
     Result<Translated> run() {
         using Step = Result<void> (Translation::*)();
@@ -246,15 +246,23 @@ class Translation {
             auto done = (this->*step)();
             if (!done) return fail(std::move(done.error()));
         }
-        return Translated{json::serialize(out_), echo()};
+        Translated done{json::serialize(out_), echo()};
+        const json::value* wanted = given(from_, "store");
+        done.stores =
+            memory_.is_on && (wanted != nullptr ? *wanted == json::value(true) : memory_.stores_by_default);
+        if (done.stores) done.input = input_items();
+        return done;
     }
 
    private:
     // What needs a server that remembers.
     Result<void> refuse() {
-        for (const char* stateful : {"previous_response_id", "conversation"})
-            if (given(from_, stateful) != nullptr)
-                return bad(stateful, "responses are not stored here; send the whole conversation as input");
+        if (given(from_, "previous_response_id") != nullptr && memory_.previous.empty())
+            return bad("previous_response_id",
+                       "responses are not stored here; send the whole conversation as input");
+        if (given(from_, "conversation") != nullptr)
+            return bad("conversation",
+                       "conversations are not kept here; use previous_response_id or send it as input");
         if (given(from_, "prompt") != nullptr) return bad("prompt", "prompts are not stored here");
         const json::value* background = given(from_, "background");
         if (background != nullptr && *background != json::value(false))
@@ -274,6 +282,8 @@ class Translation {
                 return bad("max_output_tokens", "must be a whole number of at least 1");
             out_["max_tokens"] = *cap;
         }
+        if (const json::value* store = given(from_, "store"); store && !store->is_bool())
+            return bad("store", "must be true or false");
         if (const json::value* metadata = given(from_, "metadata"); metadata && !metadata->is_object())
             return bad("metadata", "must be an object");
         return {};
@@ -285,6 +295,8 @@ class Translation {
             if (!instructions->is_string()) return bad("instructions", "must be a string");
             conversation.instruct(instructions->get_string());
         }
+        if (!memory_.earlier.empty())
+            if (auto done = conversation.read(memory_.earlier); !done) return done;
         if (const json::value* input = given(from_, "input"))
             if (auto done = conversation.read(*input); !done) return done;
         auto list = conversation.take();
@@ -385,12 +397,12 @@ class Translation {
         repeat("metadata", json::object());
         repeat("model", nullptr);
         repeat("parallel_tool_calls", true);
-        out["previous_response_id"] = nullptr;
+        out["previous_response_id"] =
+            memory_.previous.empty() ? json::value(nullptr) : json::value(memory_.previous);
         json::object thinking{{"effort", nullptr}, {"summary", nullptr}};
         if (const json::object* reasoning = object_of(from_, "reasoning"))
             if (const json::value* effort = given(*reasoning, "effort")) thinking["effort"] = *effort;
         out["reasoning"] = std::move(thinking);
-        out["store"] = false;  // whatever was asked: nothing is stored
         repeat("temperature", nullptr);
         json::object text{{"format", json::object{{"type", "text"}}}};
         if (const json::object* wanted = object_of(from_, "text"))
@@ -406,20 +418,48 @@ class Translation {
         return whole.substr(1, whole.size() - 2);
     }
 
+    // As they are listed later: messages whole, with their content in parts.
+    json::array input_items() const {
+        const json::value* input = given(from_, "input");
+        if (input == nullptr) return {};
+        json::array items;
+        if (input->is_string())
+            items.push_back(json::object{{"role", "user"}, {"content", *input}});
+        else
+            items = input->get_array();
+        for (json::value& one : items) {
+            json::object& item = one.get_object();
+            if (text_of(item, "type").empty()) item["type"] = "message";
+            if (text_of(item, "type") == "message") complete(item);
+        }
+        return items;
+    }
+
+    static void complete(json::object& message) {
+        if (given(message, "status") == nullptr) message["status"] = "completed";
+        json::value& content = message["content"];
+        if (!content.is_string()) return;
+        bool is_answer = text_of(message, "role") == "assistant";
+        json::object part{{"type", is_answer ? "output_text" : "input_text"}, {"text", content}};
+        if (is_answer) part["annotations"] = json::array();
+        content = json::array{std::move(part)};
+    }
+
     const json::object& from_;
+    const Memory& memory_;
     json::object out_;
 };
 
 }  // namespace
 
-Result<Translated> translate(std::string_view body) {
+Result<Translated> translate(std::string_view body, const Memory& memory) {
     boost::system::error_code failed;
     json::parse_options options;
     options.max_depth = 128;
     json::value value = json::parse(body, failed, {}, options);
     if (failed) return fail(Code::invalid_request, "the request body is not valid JSON");
     if (!value.is_object()) return fail(Code::invalid_request, "the request body must be a JSON object");
-    return Translation(value.get_object()).run();
+    return Translation(value.get_object(), memory).run();
 }
 
 Result<std::string> to_chat_request(std::string_view body) {

@@ -1,7 +1,9 @@
 #pragma once
 // The response object, which the JSON answer is and which the first and last events of a stream carry whole.
 
+#include <boost/json/array.hpp>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -14,9 +16,22 @@ namespace nebula::gateway::responses {
 /// What a request becomes: the chat request, and what the response object repeats of it.
 struct Translated {
     std::string chat;
-    std::string echo;  // JSON members, without braces
+    std::string echo;            // JSON members, without braces
+    bool stores = false;         // the response is to be stored
+    boost::json::array input{};  // then: the items that the request adds to the conversation, without ids
 };
-Result<Translated> translate(std::string_view body);
+/// What a request may refer to.
+struct Memory {
+    bool is_on = false;  // responses are stored here
+    bool stores_by_default = false;
+    std::string previous{};        // id of the response that this one continues
+    boost::json::array earlier{};  // the items up to it
+};
+Result<Translated> translate(std::string_view body, const Memory& memory = {});
+/// resp_… and back: the digits are the request's.
+std::string response_id(RequestId request);
+std::optional<RequestId> parse_response_id(std::string_view text);
+Error no_response(std::string_view id);
 
 struct Usage {
     std::int64_t input = 0;
@@ -37,6 +52,7 @@ class ResponseObject {
     ResponseObject(RequestId request, Time created);
 
     void set_echo(std::string echo) { echo_ = std::move(echo); }
+    void set_stored(bool is_stored) { is_stored_ = is_stored; }
     /// `prefix_…` of this response: ids of its items.
     std::string item_id(std::string_view prefix, int index) const;
 
@@ -47,11 +63,12 @@ class ResponseObject {
 
    private:
     std::string text(std::string_view status, std::string_view output, std::string_view error,
-                     const char* reason, std::string_view rest) const;
+                     const char* reason, std::string_view rest, bool is_stored) const;
 
     const std::string id_;
     const std::string created_;
     std::string echo_;
+    bool is_stored_ = false;
 };
 
 /// The word of an error inside a response.

@@ -1,11 +1,12 @@
 #pragma once
-// OpenAI's Responses API as a client edge. Stateless: nothing is stored, so a conversation comes whole with
-// every request. Wire facts: platform.openai.com/docs/api-reference/responses.
+// OpenAI's Responses API as a client edge. Without a store a conversation comes whole with every request.
+// Wire facts: platform.openai.com/docs/api-reference/responses.
 
 #include <memory>
 
 #include "base/clock.hpp"
 #include "gateway/client_edge.hpp"
+#include "records/stored_responses.hpp"
 
 namespace nebula::gateway::responses {
 
@@ -13,6 +14,7 @@ namespace nebula::gateway::responses {
 Result<std::string> to_chat_request(std::string_view body);
 
 /// One per request.
-std::unique_ptr<ClientEdge> make_edge(RequestId request, const Clock& clock);
+std::unique_ptr<ClientEdge> make_edge(RequestId request, const Clock& clock,
+                                      records::StoredResponses* store = nullptr);
 
 }  // namespace nebula::gateway::responses

@@ -1,7 +1,9 @@
 // Chat chunks → typed events. Texts are copied as the JSON they are, without being decoded; they are kept,
 // because the events at the end of an item and of the response tell them whole again.
+#include "base/log.hpp"
 #include "base/text.hpp"
 #include "gateway/chunk_reader.hpp"
+#include "gateway/responses/memory.hpp"
 #include "gateway/responses/response_object.hpp"
 #include "gateway/responses/responses.hpp"
 
@@ -12,16 +14,51 @@ constexpr std::size_t answer_bytes_max = 32 * 1024 * 1024;
 
 class Edge final : public ClientEdge, private ChunkSink {
    public:
-    Edge(RequestId request, const Clock& clock) : clock_(clock), object_(request, clock.now()) {}
+    Edge(RequestId request, const Clock& clock, records::StoredResponses* store)
+        : clock_(clock), request_(request), object_(request, clock.now()), store_(store) {}
 
+    const char* api() const override { return "responses"; }
     Result<std::string> request(std::string_view body) override {
-        auto translated = translate(body);
+        auto translated = translate(body, memory_);
         if (!translated) return fail(std::move(translated.error()));
         object_.set_echo(std::move(translated->echo));
+        object_.set_stored(translated->stores);
+        stores_ = translated->stores;
+        if (stores_) input_ = with_ids(std::move(translated->input), request_);
+        memory_.earlier = {};
         return std::move(translated->chat);
     }
     Result<std::string> answer(std::string_view openai_answer) override {
-        return to_response(openai_answer, object_, clock_.now());
+        auto told = to_response(openai_answer, object_, clock_.now());
+        if (told && stores_) response_ = *told;
+        return told;
+    }
+
+    bool is_stateful() const override { return store_ != nullptr && store_->is_on(); }
+
+    Async<Result<void>> prepare(std::string_view body, AccountId account) override {
+        account_ = account;
+        auto remembered = co_await remember(*store_, body, account);
+        if (!remembered) co_return fail(std::move(remembered.error()));
+        memory_ = std::move(*remembered);
+        co_return Result<void>();
+    }
+
+    Async<bool> keep(billing::TokenUsage usage) override {
+        if (!stores_) co_return true;
+        if (response_.empty()) {
+            close(usage);
+            response_ = object_.ended(ending_, output_, usage_, ended_at_);
+        }
+        records::StoredResponse one{request_, {}, std::move(input_), std::move(response_)};
+        if (auto previous = parse_response_id(memory_.previous)) one.previous = *previous;
+        auto saved = co_await store_->save(account_, std::move(one));
+        if (saved) co_return true;
+        LOG_WARN("response not stored", {"request", request_.text()}, {"what", saved.error().message},
+                 {"detail", saved.error().detail});
+        stores_ = false;
+        object_.set_stored(false);
+        co_return false;
     }
     std::string_view stream_type() const override { return "text/event-stream; charset=utf-8"; }
 
@@ -32,7 +69,8 @@ class Edge final : public ClientEdge, private ChunkSink {
 
     void restart() override {
         reader_.restart();
-        is_started_ = false;
+        is_started_ = is_closed_ = false;
+        tail_.clear();
         ending_ = {};
         reasoning_tokens_ = sequence_ = 0;
         output_.clear();
@@ -43,12 +81,10 @@ class Edge final : public ClientEdge, private ChunkSink {
     }
 
     std::string end(const billing::TokenUsage& usage) override {
-        std::string out;
-        start(out);
-        close_item(ending_.status, out);
-        Usage counts{usage.input, usage.cached, usage.output, std::min(reasoning_tokens_, usage.output)};
+        close(usage);
+        std::string out = std::move(tail_);
         std::string type = std::string("response.") + ending_.status;
-        add_event(out, type, R"("response":)" + object_.ended(ending_, output_, counts, clock_.now()));
+        add_event(out, type, R"("response":)" + object_.ended(ending_, output_, usage_, ended_at_));
         return out;
     }
 
@@ -94,6 +130,16 @@ class Edge final : public ClientEdge, private ChunkSink {
             out_->append(reference_).append(R"(,"delta":)").append(raw_arguments).append("}\n\n");
         }
         return true;
+    }
+
+    // What is left to be said before the last event; afterwards the response is whole.
+    void close(const billing::TokenUsage& usage) {
+        if (is_closed_) return;
+        is_closed_ = true;
+        start(tail_);
+        close_item(ending_.status, tail_);
+        usage_ = {usage.input, usage.cached, usage.output, std::min(reasoning_tokens_, usage.output)};
+        ended_at_ = clock_.now();
     }
 
     void start(std::string& out) {
@@ -175,7 +221,17 @@ class Edge final : public ClientEdge, private ChunkSink {
     }
 
     const Clock& clock_;
+    const RequestId request_;
     ResponseObject object_;
+    records::StoredResponses* const store_;
+    AccountId account_;
+    Memory memory_;
+    bool stores_ = false;
+    std::string input_, response_;  // to be stored
+    bool is_closed_ = false;
+    std::string tail_;
+    Usage usage_;
+    Time ended_at_;
     ChunkReader reader_;
     std::string* out_ = nullptr;  // while chunk() runs
     bool is_started_ = false;
@@ -197,8 +253,9 @@ class Edge final : public ClientEdge, private ChunkSink {
 
 }  // namespace
 
-std::unique_ptr<ClientEdge> make_edge(RequestId request, const Clock& clock) {
-    return std::make_unique<Edge>(request, clock);
+std::unique_ptr<ClientEdge> make_edge(RequestId request, const Clock& clock,
+                                      records::StoredResponses* store) {
+    return std::make_unique<Edge>(request, clock, store);
 }
 
 }  // namespace nebula::gateway::responses

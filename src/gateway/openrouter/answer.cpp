@@ -1,0 +1,118 @@
+#include "gateway/openrouter/answer.hpp"
+
+#include <simdjson.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/text.hpp"
+
+namespace nebula::gateway::openrouter {
+namespace {
+
+namespace ondemand = simdjson::ondemand;
+
+std::string credits_number(Nanos amount) {
+    std::string text = amount.text();
+    if (text.find('.') == std::string::npos) return text;
+    text.erase(text.find_last_not_of('0') + 1);
+    if (text.back() == '.') text.pop_back();
+    return text;
+}
+
+// Members that are ours to tell, whatever a provider says under the same name.
+constexpr std::array<std::string_view, 3> usage_members = {"cost", "is_byok", "cost_details"};
+
+void add_costs(std::string& out, const Receipt& receipt) {
+    out += R"("cost":)" + credits_number(receipt.charge) + R"(,"is_byok":false,"cost_details":null)";
+}
+
+std::string own_usage(const Receipt& receipt) {
+    std::string input = std::to_string(receipt.usage.input), output = std::to_string(receipt.usage.output);
+    std::string out = R"({"prompt_tokens":)" + input;
+    if (receipt.has_output) out += R"(,"completion_tokens":)" + output;
+    out += R"(,"total_tokens":)" + std::to_string(receipt.usage.input + receipt.usage.output) +
+           R"(,"prompt_tokens_details":{"cached_tokens":)" + std::to_string(receipt.usage.cached) +
+           R"(,"cache_write_tokens":)" + std::to_string(receipt.usage.cache_write) + "}";
+    if (receipt.has_output)
+        out += R"(,"completion_tokens_details":{"reasoning_tokens":)" +
+               std::to_string(receipt.usage.reasoning) + "}";
+    out += ",";
+    add_costs(out, receipt);
+    return out + "}";
+}
+
+// The provider's usage with the costs; empty when it is none.
+std::string told_usage(ondemand::value value, const Receipt& receipt) {
+    ondemand::object usage;
+    if (value.get_object().get(usage)) return {};
+    std::string out = "{";
+    for (auto field : usage) {
+        ondemand::field member;
+        std::string_view name, raw;
+        if (std::move(field).get(member) || member.unescaped_key().get(name)) return {};
+        std::string key = json_string(name);
+        bool is_ours = std::ranges::find(usage_members, name) != usage_members.end();
+        if (simdjson::to_json_string(member.value()).get(raw)) return {};
+        if (!is_ours) out.append(key).append(":").append(raw).append(",");
+    }
+    add_costs(out, receipt);
+    return out + "}";
+}
+
+// All members but ours, each with a comma behind it; empty when it is no object.
+std::string copy(std::string_view text, const Receipt& receipt, std::string& usage, bool& has_fingerprint) {
+    thread_local ondemand::parser parser;
+    simdjson::padded_string padded(text);
+    ondemand::document document;
+    ondemand::object object;
+    if (parser.iterate(padded).get(document) || document.get_object().get(object)) return {};
+    std::string out;
+    out.reserve(text.size() + 512);
+    for (auto field : object) {
+        ondemand::field member;
+        std::string_view name, raw;
+        if (std::move(field).get(member) || member.unescaped_key().get(name)) return {};
+        if (name == "usage") {
+            if (receipt.is_reported) usage = told_usage(member.value(), receipt);
+            continue;
+        }
+        bool is_ours = name == "provider";
+        has_fingerprint = has_fingerprint || name == "system_fingerprint";
+        std::string key = json_string(name);
+        if (simdjson::to_json_string(member.value()).get(raw)) return {};
+        if (!is_ours) out.append(key).append(":").append(raw).append(",");
+    }
+    return out;
+}
+
+}  // namespace
+
+std::string with_cost(std::string_view answer, const Receipt& receipt) {
+    std::string usage;
+    bool has_fingerprint = false;
+    std::string members = copy(answer, receipt, usage, has_fingerprint);
+    if (members.empty()) return std::string(answer);
+    if (usage.empty()) usage = own_usage(receipt);
+    std::string out = "{" + members + R"("provider":)" + json_string(receipt.provider);
+    if (receipt.has_output && !has_fingerprint) out += R"(,"system_fingerprint":null)";
+    return out + R"(,"usage":)" + usage + "}";
+}
+
+std::string usage_chunk(std::string_view chunk, const Receipt& receipt) {
+    std::string usage;
+    bool has_fingerprint = false;
+    std::string members = chunk.empty() ? std::string() : copy(chunk, receipt, usage, has_fingerprint);
+    if (members.empty()) {
+        std::string id(receipt.upstream_id.empty() ? std::string_view(receipt.request_id)
+                                                   : receipt.upstream_id);
+        members = R"("id":)" + json_string(id) + R"(,"object":")" +
+                  (receipt.is_text ? "text_completion" : "chat.completion.chunk") + R"(","created":)" +
+                  std::to_string(receipt.created) + R"(,"model":)" + json_string(receipt.model) +
+                  R"(,"choices":[],)";
+    }
+    if (usage.empty()) usage = own_usage(receipt);
+    return "{" + members + R"("provider":)" + json_string(receipt.provider) + R"(,"usage":)" + usage + "}";
+}
+
+}  // namespace nebula::gateway::openrouter
