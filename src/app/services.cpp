@@ -257,7 +257,7 @@ catalog::Built build_catalog(const AppSettings& settings, const std::vector<runt
                              Time now) {
     std::vector<catalog::LocalModel> local;
     for (const runtime::ModelFile& file : files) local.push_back({file.id, file.context_length});
-    return catalog::build(settings.providers, settings.models, local, now);
+    return catalog::build(settings.providers, settings.models, local, now, settings.aliases);
 }
 
 std::vector<std::string> check_catalog(const AppSettings& settings) {

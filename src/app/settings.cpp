@@ -62,6 +62,7 @@ void AppSettings::describe(settings::Visitor& v) {
             .help = "What clients can ask for, at which price.",
             .apply = settings::Apply::live},
            models);
+    v.list({.name = "alias", .help = "Further names of models.", .apply = settings::Apply::live}, aliases);
 }
 
 std::filesystem::path AppSettings::data_dir() const {

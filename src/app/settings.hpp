@@ -63,6 +63,7 @@ struct AppSettings {
     catalog::CatalogSettings catalog;
     std::vector<catalog::ProviderSettings> providers;
     std::vector<catalog::ModelSettings> models;
+    std::vector<catalog::AliasSettings> aliases;
     void describe(settings::Visitor& v);
 
     std::filesystem::path data_dir() const;

@@ -47,6 +47,20 @@ std::string_view usual_url(ProviderKind kind) {
     return {};
 }
 
+Strategy strategy_of(const std::string& word) {
+    if (word == "ordered") return Strategy::ordered;
+    if (word == "price") return Strategy::price;
+    if (word == "latency") return Strategy::latency;
+    if (word == "throughput") return Strategy::throughput;
+    if (word == "least-busy") return Strategy::least_busy;
+    return Strategy::weighted;
+}
+
+Affinity affinity_of(const std::string& word) {
+    if (word == "none") return Affinity::none;
+    return word == "prefix" ? Affinity::prefix : Affinity::session;
+}
+
 class Builder {
    public:
     Builder(const std::vector<LocalModel>& local, Time created)
@@ -66,6 +80,7 @@ class Builder {
         provider->breaker_failures = from.breaker_failures;
         provider->breaker_open = from.breaker_open;
         std::string who = "provider \"" + from.name + "\"";
+        set_routing(*provider, from, who);
         if (!is_id(from.name)) problem(who + " needs a name without spaces");
         if (provider_named(from.name) != nullptr) problem(who + " is configured twice");
         if (from.name == local_name && !provider->is_runtime())
@@ -92,7 +107,8 @@ class Builder {
         model->max_output_tokens = std::min(from.max_output_tokens, from.context_length);
         set_prices(*model, from, who);
         model->endpoints = from.endpoints;
-        model->is_ordered = from.strategy == "ordered";
+        model->strategy = strategy_of(from.strategy);
+        model->affinity = affinity_of(from.affinity);
         model->disconnect = disconnect_of(from.disconnect);
         model->rpm = from.rpm;
         model->tpm = from.tpm;
@@ -108,16 +124,19 @@ class Builder {
             auto provider = provider_named(route.provider);
             if (provider == nullptr)
                 problem(who + " has a route to the unknown provider \"" + route.provider + "\"");
-            model->routes.push_back({provider, route.model.empty() ? from.id : route.model, route.weight});
+            add_route(*model, provider, route, who);
         }
         if (from.routes.empty()) {
             if (std::ranges::find(local_, from.id, &LocalModel::id) != local_.end())
-                model->routes.push_back({runtime_provider(), from.id, 1});
+                add_route(*model, runtime_provider(), {}, who);
             else
                 problem(who + " has no route and no model file");
         }
+        for (const std::string& name : from.aliases) aliases_.push_back({name, from.id});
         add(std::move(model), who);
     }
+
+    void add_alias(const AliasSettings& from) { aliases_.push_back(from); }
 
     void add_local(const LocalModel& from) {
         if (snapshot_->by_id.contains(from.id)) return;
@@ -131,11 +150,12 @@ class Builder {
         model->context_length = from.context_length > 0 ? from.context_length : local_context_default;
         model->max_output_tokens = std::min<std::int64_t>(model->context_length, local_context_default);
         model->prices = billing::token_prices(local_price_input, local_price_output);
-        model->routes.push_back({runtime_provider(), from.id, 1});
+        add_route(*model, runtime_provider(), {}, "");
         add(std::move(model), "model \"" + from.id + "\"");
     }
 
     Built finish() {
+        name_aliases();
         if (!problems_.empty()) return {nullptr, std::move(problems_)};
         return {std::move(snapshot_), {}};
     }
@@ -162,6 +182,70 @@ class Builder {
         set("price_reasoning_per_m", from.price_reasoning_per_m, prices.reasoning_per_m);
         if (from.unit.empty() && from.price_unit != Nanos{})
             problem(who + ": price_unit needs a unit: image, second, character or document");
+    }
+
+    void set_routing(Provider& provider, const ProviderSettings& from, const std::string& who) {
+        provider.number = number_of(from.name);
+        provider.slug = from.slug.empty() ? from.name : from.slug;
+        provider.collects_data = from.data_collection != "deny" && !from.zdr;
+        provider.zdr = from.zdr;
+        provider.supported_parameters = from.supported_parameters;
+        provider.region = from.region;
+        provider.passes_routing = from.passes_routing;
+        provider.queue_max = from.queue_max;
+        provider.queue_timeout = from.queue_timeout;
+        if (!is_id(provider.slug) || provider.slug.find('/') != std::string::npos)
+            problem(who + ": slug must be a word without spaces and slashes");
+        if (from.probe_path.empty() || from.probe_interval.count() == 0) return;
+        if (!from.probe_path.starts_with('/') || !is_id(from.probe_path))
+            return problem(who + ": probe_path must be a path that begins with a slash");
+        if (provider.is_runtime()) return problem(who + ": kind \"runtime\" is not probed");
+        provider.probe_path = from.probe_path;
+        provider.probe_interval = from.probe_interval;
+    }
+
+    void add_route(Model& model, std::shared_ptr<const Provider> provider, const RouteSettings& from,
+                   const std::string& who) {
+        Route route;
+        route.provider = std::move(provider);
+        route.upstream_model = from.model.empty() ? model.id : from.model;
+        route.weight = from.weight;
+        route.prices = model.prices;
+        auto set = [&](const char* name, const std::string& text, Nanos& price) {
+            if (text.empty()) return;
+            auto amount = Nanos::parse(text);
+            if (!amount || amount->value < 0)
+                return problem(who + ": " + name +
+                               " of a route must be a decimal number in quotes, as \"0.05\"");
+            price = *amount;
+        };
+        set("price_input_per_m", from.price_input_per_m, route.prices.input_per_m);
+        if (!from.price_input_per_m.empty())
+            route.prices.cached_input_per_m = route.prices.cache_write_per_m = route.prices.input_per_m;
+        set("price_output_per_m", from.price_output_per_m, route.prices.output_per_m);
+        if (!from.price_output_per_m.empty()) route.prices.reasoning_per_m = route.prices.output_per_m;
+        set("price_cached_input_per_m", from.price_cached_input_per_m, route.prices.cached_input_per_m);
+        set("price_request", from.price_request, route.prices.request);
+        route.quantization = from.quantization;
+        route.tag = from.tag;
+        if (route.provider) route.number = number_of(route.provider->name + '\n' + route.upstream_model);
+        model.worst_prices = model.routes.empty() ? route.prices : worst_of(model.worst_prices, route.prices);
+        model.routes.push_back(std::move(route));
+    }
+
+    void name_aliases() {
+        for (const AliasSettings& from : aliases_) {
+            std::string who = "alias \"" + from.name + "\"";
+            auto model = snapshot_->by_id.find(from.model);
+            if (!is_id(from.name)) problem(who + " needs a name without spaces, quotes and backslashes");
+            if (model == snapshot_->by_id.end()) {
+                problem(who + " names the unknown model \"" + from.model + "\"");
+                continue;
+            }
+            Alias& alias = snapshot_->aliases.emplace_back(from.name, model->second);
+            if (!snapshot_->by_id.emplace(alias.name, alias.model).second)
+                problem(who + " is the name of a model or another alias");
+        }
     }
 
     void set_url(Provider& provider, const ProviderSettings& from, const std::string& who) {
@@ -216,9 +300,28 @@ class Builder {
     std::int64_t created_;
     std::shared_ptr<Snapshot> snapshot_ = std::make_shared<Snapshot>();
     std::vector<std::string> problems_;
+    std::vector<AliasSettings> aliases_;
 };
 
 }  // namespace
+
+billing::Prices worst_of(const billing::Prices& a, const billing::Prices& b) {
+    static_assert(sizeof(a) == 7 * sizeof(Nanos), "every member belongs below");
+    return {.input_per_m = std::max(a.input_per_m, b.input_per_m),
+            .output_per_m = std::max(a.output_per_m, b.output_per_m),
+            .cached_input_per_m = std::max(a.cached_input_per_m, b.cached_input_per_m),
+            .request = std::max(a.request, b.request),
+            .cache_write_per_m = std::max(a.cache_write_per_m, b.cache_write_per_m),
+            .reasoning_per_m = std::max(a.reasoning_per_m, b.reasoning_per_m),
+            .unit = std::max(a.unit, b.unit)};
+}
+
+std::uint32_t number_of(std::string_view text) {
+    static std::mutex mutex;
+    static std::unordered_map<std::string, std::uint32_t> numbers;
+    std::lock_guard lock(mutex);
+    return numbers.emplace(text, static_cast<std::uint32_t>(numbers.size())).first->second;
+}
 
 bool Model::serves(std::string_view endpoint) const {
     return std::ranges::find(endpoints, endpoint) != endpoints.end();
@@ -234,11 +337,12 @@ std::shared_ptr<const Model> Snapshot::find(std::string_view id) const {
 }
 
 Built build(const std::vector<ProviderSettings>& providers, const std::vector<ModelSettings>& models,
-            const std::vector<LocalModel>& local, Time created) {
+            const std::vector<LocalModel>& local, Time created, const std::vector<AliasSettings>& aliases) {
     Builder builder(local, created);
     for (const ProviderSettings& provider : providers) builder.add_provider(provider);
     for (const ModelSettings& model : models) builder.add_model(model);
     for (const LocalModel& model : local) builder.add_local(model);
+    for (const AliasSettings& alias : aliases) builder.add_alias(alias);
     return builder.finish();
 }
 

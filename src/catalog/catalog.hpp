@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -41,12 +42,33 @@ struct ProviderSettings {  // [[provider]]
     std::chrono::milliseconds total_timeout{900'000};
     std::int64_t breaker_failures = 5;  // consecutive failures that open the breaker
     std::chrono::milliseconds breaker_open{10'000};
+    // What requests may ask of a provider, and how it is watched: routing_settings.cpp
+    std::string slug;                               // empty: the name
+    std::string data_collection = "allow";          // allow | deny: whether it may keep what it is sent
+    bool zdr = false;                               // keeps nothing
+    std::vector<std::string> supported_parameters;  // empty: all
+    std::string region;
+    bool passes_routing = false;     // itself a router: gets the members that choose a route
+    std::int64_t queue_max = 1'024;  // requests that wait for a free slot
+    std::chrono::milliseconds queue_timeout{10'000};
+    std::string probe_path;  // asked in the background; empty: never
+    std::chrono::milliseconds probe_interval{0};
     void describe(settings::Visitor& v);
+    void describe_routing(settings::Visitor& v);
 };
 struct RouteSettings {
     std::string provider;
     std::string model;  // the provider's name for it; empty = the same
     std::int64_t weight = 1;
+    // Decimal text; empty: as the model.
+    std::string price_input_per_m, price_output_per_m, price_cached_input_per_m, price_request;
+    std::string quantization = "unknown";
+    std::string tag;  // the provider's variant of it: requests may name "slug/tag"
+    void describe(settings::Visitor& v);
+};
+struct AliasSettings {  // [[alias]]
+    std::string name;
+    std::string model;
     void describe(settings::Visitor& v);
 };
 struct ModelSettings {  // [[model]]
@@ -63,7 +85,9 @@ struct ModelSettings {  // [[model]]
     std::string unit;  // what price_unit is for; see billing::is_unit
     std::vector<std::string> endpoints = {"chat"};
     std::vector<RouteSettings> routes;
-    std::string strategy = "weighted";          // weighted | ordered
+    std::string strategy = "weighted";  // see Strategy
+    std::string affinity = "session";   // see Affinity
+    std::vector<std::string> aliases;
     std::string disconnect = "bill_delivered";  // bill_delivered | drain | cancel
     std::string owned_by = "nebula";
     std::string model_class = "basic";  // what plans entitle to: basic, vision, …
@@ -72,6 +96,7 @@ struct ModelSettings {  // [[model]]
     std::int64_t ipm = 0;             // images
     std::string default_temperature;  // decimal text; empty: the provider's
     void describe(settings::Visitor& v);
+    void describe_routing(settings::Visitor& v);
 };
 
 /// How a provider is spoken to. runtime: a local model, in OpenAI's API.
@@ -89,12 +114,38 @@ struct Provider {
     std::int64_t concurrency_max = 0;
     std::int64_t breaker_failures = 0;
     std::chrono::milliseconds breaker_open{};
+    std::uint32_t number = 0;  // by name, see number_of()
+    std::string slug;
+    bool collects_data = true;
+    bool zdr = false;
+    std::vector<std::string> supported_parameters;
+    std::string region;
+    bool passes_routing = false;
+    std::int64_t queue_max = 0;
+    std::chrono::milliseconds queue_timeout{};
+    std::string probe_path;  // with the base path's origin; empty: no probes
+    std::chrono::milliseconds probe_interval{};
 };
 struct Route {
     std::shared_ptr<const Provider> provider;
     std::string upstream_model;
     std::int64_t weight = 1;
+    billing::Prices prices;    // when it answers
+    std::uint32_t number = 0;  // by provider and upstream model, see number_of()
+    std::string quantization;
+    std::string tag;
 };
+/// The dearer of both in every respect: no usage costs more by either.
+billing::Prices worst_of(const billing::Prices& a, const billing::Prices& b);
+
+/// How routes are ordered when the request does not say. price: at random by 1/price².
+enum class Strategy : std::uint8_t { weighted, ordered, price, latency, throughput, least_busy };
+/// What keeps requests on one route. prefix: what they begin with, too.
+enum class Affinity : std::uint8_t { none, session, prefix };
+
+/// Small and the same for the same text as long as the process lives: lets others keep state of providers and
+/// routes beyond a reload without looking up names. Any thread.
+std::uint32_t number_of(std::string_view text);
 enum class Disconnect { bill_delivered, drain, cancel };
 struct Model {
     std::string id;
@@ -107,7 +158,9 @@ struct Model {
     std::string unit;                    // what prices.unit is for; empty: tokens only
     std::vector<std::string> endpoints;  // "chat", "embeddings", …
     bool serves(std::string_view endpoint) const;
-    bool is_ordered = false;
+    Strategy strategy = Strategy::weighted;
+    Affinity affinity = Affinity::session;
+    billing::Prices worst_prices;  // no route costs more in any respect
     Disconnect disconnect = Disconnect::bill_delivered;
     std::int64_t rpm = 0, tpm = 0, ipm = 0;
     std::string default_temperature;  // a JSON number, or empty
@@ -121,9 +174,17 @@ struct LocalModel {
     std::int64_t context_length = 0;
 };
 
+/// A further name of a model.
+struct Alias {
+    std::string name;
+    std::shared_ptr<const Model> model;
+};
+
 struct Snapshot {
-    std::vector<std::shared_ptr<const Model>> models;                          // in order of configuration
-    std::unordered_map<std::string_view, std::shared_ptr<const Model>> by_id;  // views into the models
+    std::vector<std::shared_ptr<const Model>> models;  // in order of configuration
+    std::deque<Alias> aliases;
+    std::unordered_map<std::string_view, std::shared_ptr<const Model>>
+        by_id;  // aliases, too; views into both
     std::vector<std::shared_ptr<const Provider>> providers;
 
     std::shared_ptr<const Model> find(std::string_view id) const;
@@ -136,7 +197,8 @@ struct Built {
     std::vector<std::string> problems;
 };
 Built build(const std::vector<ProviderSettings>& providers, const std::vector<ModelSettings>& models,
-            const std::vector<LocalModel>& local, Time created);
+            const std::vector<LocalModel>& local, Time created,
+            const std::vector<AliasSettings>& aliases = {});
 
 /// Readers take the current snapshot and keep it for the request; reload swaps it. Thread-safe.
 class Catalog {

@@ -92,7 +92,7 @@ routes = [{ provider = "remote" }]
     EXPECT_EQ(model->prices.request, Nanos{1'000'000});
     EXPECT_EQ(model->prices.unit, Nanos{40'000'000});
     EXPECT_EQ(model->unit, "image");
-    EXPECT_TRUE(model->serves("chat") && model->is_ordered);
+    EXPECT_TRUE(model->serves("chat") && model->strategy == Strategy::ordered);
     EXPECT_EQ(model->disconnect, Disconnect::drain);
     EXPECT_EQ(model->rpm, 5);
     EXPECT_EQ(model->tpm, 600);
@@ -279,6 +279,52 @@ TEST_F(CatalogTest, IsSafeUnderReload) {
         is_done = true;
     }
     EXPECT_EQ(wrong, 0);
+}
+
+// What a request is charged depends on the route that answers; the hold must cover the dearest one.
+TEST(Catalog, RoutesHaveTheirOwnPrices) {
+    ::setenv("CATALOG_TEST_KEY", "k", 1);
+    auto built = build_text(std::string(two_providers) + R"(
+[[model]]
+id = "m"
+price_input_per_m = "1"
+price_output_per_m = "2"
+routes = [{provider = "vllm-1", price_input_per_m = "0.5", price_output_per_m = "3"},
+          {provider = "remote", price_request = "0.001", quantization = "fp8", tag = "turbo"}]
+)");
+    ASSERT_TRUE(built.snapshot) << testing::PrintToString(built.problems);
+    auto model = built.snapshot->find("m");
+    EXPECT_EQ(model->routes[0].prices.input_per_m.value, 500'000'000);
+    EXPECT_EQ(model->routes[0].prices.cached_input_per_m.value, 500'000'000);
+    EXPECT_EQ(model->routes[0].prices.output_per_m.value, 3'000'000'000);
+    EXPECT_EQ(model->routes[1].prices.input_per_m.value, 1'000'000'000);
+    EXPECT_EQ(model->routes[1].prices.request.value, 1'000'000);
+    EXPECT_EQ(model->worst_prices.input_per_m.value, 1'000'000'000);
+    EXPECT_EQ(model->worst_prices.output_per_m.value, 3'000'000'000);
+    EXPECT_EQ(model->worst_prices.request.value, 1'000'000);
+    EXPECT_NE(model->routes[0].number, model->routes[1].number);
+    EXPECT_EQ(number_of("vllm-1"), model->routes[0].provider->number);
+}
+
+TEST(Catalog, AliasesNameModelsAndNothingElse) {
+    ModelSettings model;
+    model.id = "llama";
+    model.aliases = {"gpt-4o"};
+    ModelSettings other = model;
+    other.id = "other";
+    other.aliases = {};
+    std::vector<LocalModel> local{{"llama", 100}, {"other", 100}};
+    auto built = build({}, {model, other}, local, Time(), {{"gpt-4", "other"}});
+    ASSERT_TRUE(built.snapshot);
+    EXPECT_EQ(built.snapshot->find("gpt-4o")->id, "llama");
+    EXPECT_EQ(built.snapshot->find("gpt-4")->id, "other");
+    EXPECT_EQ(built.snapshot->models.size(), 2u);
+    auto problems =
+        build({}, {model, other}, local, Time(), {{"gpt-4o", "other"}, {"x", "nobody"}, {"a b", "llama"}})
+            .problems;
+    EXPECT_THAT(problems, testing::ElementsAre(testing::HasSubstr("\"gpt-4o\" is the name of"),
+                                               testing::HasSubstr("unknown model \"nobody\""),
+                                               testing::HasSubstr("needs a name")));
 }
 
 }  // namespace

@@ -48,7 +48,7 @@ void ProviderSettings::describe(settings::Visitor& v) {
     v.field({.name = "ca_file", .help = "PEM file of a further trusted authority for https.", .apply = live},
             ca_file);
     v.field({.name = "concurrency_max",
-             .help = "Calls in progress at once; further ones are refused or rerouted.",
+             .help = "Calls in progress at once; further ones go elsewhere or wait, see queue_max.",
              .apply = live,
              .min = 1,
              .max = 1'000'000},
@@ -72,20 +72,7 @@ void ProviderSettings::describe(settings::Visitor& v) {
             breaker_failures);
     v.field({.name = "breaker_open_ms", .help = "How long, before one call tries again.", .apply = live},
             breaker_open);
-}
-
-void RouteSettings::describe(settings::Visitor& v) {
-    v.field({.name = "provider", .help = "Name of a [[provider]].", .apply = Apply::live, .required = true},
-            provider);
-    v.field(
-        {.name = "model", .help = "The provider's name of the model; empty: the same.", .apply = Apply::live},
-        model);
-    v.field({.name = "weight",
-             .help = "Share of the requests when the strategy is weighted.",
-             .apply = Apply::live,
-             .min = 1,
-             .max = 1'000'000},
-            weight);
+    describe_routing(v);
 }
 
 void ModelSettings::describe(settings::Visitor& v) {
@@ -143,13 +130,7 @@ void ModelSettings::describe(settings::Visitor& v) {
             endpoints);
     v.list({.name = "routes", .help = "Who serves it; empty: the model file of that name.", .apply = live},
            routes);
-    v.field(
-        {.name = "strategy",
-         .help =
-             "weighted: spread by weight; ordered: the first that works. Others are tried when one fails.",
-         .apply = live,
-         .one_of = {"weighted", "ordered"}},
-        strategy);
+    describe_routing(v);
     v.field(
         {.name = "disconnect",
          .help =

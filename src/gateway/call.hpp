@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -15,6 +16,7 @@
 #include "gateway/client_edge.hpp"
 #include "gateway/completion.hpp"
 #include "gateway/provider.hpp"
+#include "gateway/routing/slot_queue.hpp"
 #include "gateway/trail.hpp"
 #include "http/client.hpp"
 #include "http/http.hpp"
@@ -52,8 +54,10 @@ struct Call {
     bool is_client_gone = false;
 
     // Known after admission.
-    std::shared_ptr<const accounts::Key> key;  // null: governance is off
-    std::shared_ptr<const catalog::Model> model;
+    std::shared_ptr<const accounts::Key> key;     // null: governance is off
+    std::shared_ptr<const catalog::Model> model;  // the one that is asked now
+    // It and those that may be asked when it fails, in order; empty when there are none.
+    std::vector<std::shared_ptr<const catalog::Model>> models;
     ModelMetrics* metrics = nullptr;
     std::unique_ptr<ClientEdge> client;  // null: the client speaks OpenAI's API itself
     std::string translated;              // by the client edge, or from JSON to a form; `body` views it then
@@ -70,12 +74,14 @@ struct Call {
     Edge edge = Edge::openai;
     bool is_openrouter = false;  // answers tell what they cost
     Endpoint endpoint = Endpoint::chat;
-    bool is_credit_batch = false;                 // of the credit API: twice the price
-    billing::Prices prices;                       // what this request is charged by
+    bool is_credit_batch = false;  // of the credit API: twice the price
+    // Held by: the worst of all routes. Then what this request is charged by: those of the route.
+    billing::Prices prices;
     std::shared_ptr<const billing::Terms> terms;  // of the account
     billing::Settled settled;
     ratelimit::Check checks[4];
     std::size_t check_count = 0;
+    bool has_model_check = false;  // the last of them is the model's
     std::int64_t rate_tokens = 0;  // taken from the token limits so far
     Ticks rate_taken_at{};
 
@@ -93,9 +99,15 @@ struct Call {
     std::int64_t first_token_us = 0;
     std::string usage_chunk;  // of an openrouter stream: told when the charge is known
     Trail trail;
-    Error error;  // of the last attempt
+    Error error;                           // of the last attempt
+    const char* failure = nullptr;         // a bounded word for it; null: no route was left for another
+    bool has_further_model = false;        // behind the one that is asked now
+    routing::SlotWait* waiting = nullptr;  // for a provider's slot
 
     catalog::Disconnect disconnect() const { return model->disconnect; }
+    std::span<const std::shared_ptr<const catalog::Model>> all_models() const {
+        return models.empty() ? std::span(&model, 1) : std::span(models);
+    }
     /// Tokens of the prompt if nobody tells: 4 bytes each.
     std::int64_t likely_prompt() const {
         return std::max<std::int64_t>(1, static_cast<std::int64_t>(request.prompt_bytes / 4));

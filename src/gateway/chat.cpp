@@ -12,6 +12,7 @@ class Watch {
     Watch(Call& call) : exchange_(call.exchange) {
         exchange_.on_gone([&call] {
             call.is_client_gone = true;
+            if (call.waiting != nullptr) call.waiting->leave();
             if (!call.model || call.model->disconnect != catalog::Disconnect::drain) call.cancel.cancel();
         });
     }
@@ -30,7 +31,7 @@ Chat::Chat(const GatewaySettings& settings, Services services)
       services_(services),
       credit_request_price_(Nanos::parse(settings.credit_request_price).value_or(Nanos{Nanos::per_credit})),
       credit_batch_price_(Nanos::parse(settings.credit_batch_price).value_or(Nanos{2 * Nanos::per_credit})),
-      upstreams_(services.metrics),
+      upstreams_(services.clock, services.metrics),
       unauthenticated_(
           services.metrics.counter("nebula_unauthenticated_total", "Requests without a valid key.")),
       rate_limited_(

@@ -30,13 +30,29 @@ class Chat {
     Async<Result<std::shared_ptr<const accounts::Key>>> authenticate(http::Exchange& exchange);
 
    private:
-    enum class Attempt { answered, try_next };
+    enum class Attempt {
+        answered,
+        try_next,
+        next_model,  // other routes of this model would do no better
+        skipped,     // was not asked: breaker, or it wants to be left alone
+        full,        // was not asked: no free slot
+    };
 
     // Steps 2 to 5: chat_admit.cpp
     Async<Result<void>> admit(Call& call);
-    Result<void> check_rights(const Call& call) const;
+    Result<void> check_rights(const Call& call, const catalog::Model& model) const;
+    // Which models: chat_models.cpp
+    Result<void> read_routing(Call& call) const;
+    Result<void> choose_models(Call& call);
+    Result<std::shared_ptr<const catalog::Model>> find_model(const std::string& id, routing::Found& routing,
+                                                             const char* member) const;
+    void drop_forbidden(Call& call) const;
+    void set_prices(Call& call) const;
+    void ask(Call& call, std::shared_ptr<const catalog::Model> model);
+    Async<bool> enter_model(Call& call, const catalog::Model& model);
     Async<Result<void>> take_rate(Call& call);
     std::size_t list_limits(Call& call) const;
+    static ratelimit::Check model_check(const Call& call, const catalog::Model& model);
     /// Replaces the estimate that take_rate() took by what was used.
     void correct_rate(Call& call, std::int64_t used);
     Async<Result<void>> take_hold(Call& call);
@@ -49,20 +65,27 @@ class Chat {
 
     static Result<void> translate(Call& call);
     static Result<ChatRequest> parse_upload(Call& call);
-    static bool has_native_route(const Call& call);
     /// A request that was not admitted.
     Async<void> refuse(Call& call, Error error);
     /// Everything behind admission.
     Async<void> follow(Call& call);
-    // Steps 6 and 7: chat_forward.cpp
+    // Step 6: chat_route.cpp
     Async<void> forward(Call& call);
+    routing::Candidates plan_routes(const Call& call) const;
+    Async<bool> try_routes(Call& call, const routing::Candidates& order);
+    Async<bool> try_full_routes(Call& call, const routing::Candidates& full);
     Async<Attempt> attempt(Call& call, const catalog::Route& route);
-    Async<Attempt> answer_json(Call& call, http::ClientResponse& upstream, const catalog::Provider& provider,
-                               Upstream& state);
-    Async<Attempt> answer_stream(Call& call, std::unique_ptr<http::ClientResponse> upstream,
-                                 const catalog::Provider& provider, Upstream& state);
+    Async<Attempt> run_trial(Call& call, Trial& trial, Slot slot);
+    void note_fallback(Call& call);
+    static Async<void> respond_failure(Call& call);
+    bool is_over(const Call& call) const;
+    // Step 7: chat_forward.cpp
+    Async<Attempt> ask_route(Call& call, Trial& trial, Slot slot);
+    Async<Attempt> answer_json(Call& call, http::ClientResponse& upstream, Trial& trial);
+    Async<Attempt> answer_stream(Call& call, std::unique_ptr<http::ClientResponse> upstream, Trial& trial);
     Async<StreamEnd> relay_sound(Call& call, http::ClientResponse& upstream);  // media/chat_media.cpp
-    Async<Attempt> answer_refusal(Call& call, http::ClientResponse& upstream, Upstream& state);
+    Async<Attempt> answer_refusal(Call& call, http::ClientResponse& upstream, Trial& trial);
+    Attempt note_status(Call& call, const http::ClientResponse& upstream, Trial& trial);
     /// The translator and the provider's body of this attempt; empty: the client's bytes are edited in place.
     Result<std::string> prepare(Call& call, const catalog::Route& route) const;
     Async<Result<std::unique_ptr<http::ClientResponse>>> send(Call& call, const catalog::Route& route,

@@ -79,8 +79,43 @@ Error rate_error(const ratelimit::Standing& standing) {
             .retry_after_ms = static_cast<int>(std::min<std::int64_t>(standing.retry_after_ms, 3'600'000))};
 }
 
+struct HoldBounds {
+    std::int64_t asked;  // output tokens
+    std::int64_t prompt_max;
+};
+
 // The smaller of two limits where 0 means none.
 std::int64_t tighter(std::int64_t a, std::int64_t b) { return a == 0 ? b : b == 0 ? a : std::min(a, b); }
+
+// What the request may take of the model at most.
+HoldBounds bounds_of(const Call& call, const catalog::Model& model) {
+    const ChatRequest& request = call.request;
+    std::int64_t asked =
+        std::min(request.asked_output().value_or(model.max_output_tokens), model.max_output_tokens);
+    // Media parts cost tokens that their bytes do not tell: only the context bounds them.
+    std::int64_t prompt = request.has_media
+                              ? model.context_length
+                              : static_cast<std::int64_t>(request.prompt_bytes) + template_tokens;
+    // One conversation fits the context; lists of inputs are bounded by their bytes alone.
+    if (call.endpoint == Endpoint::chat && !request.has_media)
+        prompt = std::min(prompt, std::max(model.context_length, std::int64_t{1}));
+    return {info(call.endpoint).has_output ? asked : 0, prompt};
+}
+
+// Of whichever model answers.
+billing::TokenUsage media_worst_case(Call& call) {
+    billing::TokenUsage worst = media::worst_case(call);
+    auto first = call.model;
+    for (const auto& model : call.models) {
+        call.model = model;
+        billing::TokenUsage other = media::worst_case(call);
+        worst.input = std::max(worst.input, other.input);
+        worst.output = std::max(worst.output, other.output);
+        worst.units = std::max(worst.units, other.units);
+    }
+    call.model = std::move(first);
+    return worst;
+}
 
 }  // namespace
 
@@ -149,24 +184,11 @@ Async<Result<void>> Chat::admit(Call& call) {
         if (!request) co_return fail(std::move(request.error()));
         call.request = std::move(*request);
     }
+    auto routing = read_routing(call);
+    if (!routing) co_return fail(std::move(routing.error()));
 
-    call.model = services_.catalog.current()->find(call.request.model);
-    if (!call.model) {
-        co_return fail(Code::not_found,
-                       "the model '" + call.request.model + "' does not exist or is not available", "model");
-    }
-    if (call.untranslatable && !has_native_route(call)) co_return fail(std::move(*call.untranslatable));
-    if (!call.model->serves(endpoint.word))
-        co_return fail(Code::invalid_request,
-                       "the model '" + call.model->id + "' does not serve " + endpoint.word, "model");
-    call.metrics = &metrics_of(*call.model);
-    if (call.edge == Edge::openai) call.prices = call.model->prices;
-    std::int64_t context = call.model->context_length;
-    std::int64_t prompt_max = static_cast<std::int64_t>(call.request.prompt_bytes) + template_tokens;
-    std::int64_t output_max = std::max(context, call.request.asked_output().value_or(0));
-    bool may_generate = endpoint.has_output || endpoint.is_media;
-    call.bounds = {std::max(context, prompt_max), may_generate ? output_max * call.request.n : 0,
-                   call.request.seconds_max};
+    auto chosen = choose_models(call);
+    if (!chosen) co_return fail(std::move(chosen.error()));
     if (!call.key) co_return Result<void>();
 
     call.terms = services_.billing.terms(call.key->account);
@@ -175,7 +197,9 @@ Async<Result<void>> Chat::admit(Call& call) {
         if (!loaded) co_return fail(std::move(loaded.error()));
         call.terms = std::move(*loaded);
     }
-    Result<void> admitted = check_rights(call);
+    Result<void> admitted = check_rights(call, *call.model);
+    drop_forbidden(call);
+    set_prices(call);
     if (admitted) admitted = co_await take_rate(call);
     if (admitted) admitted = co_await take_hold(call);
     if (!admitted) {
@@ -197,13 +221,6 @@ Result<ChatRequest> Chat::parse_upload(Call& call) {
         call.body = call.translated;
     }
     return media::parse_form_request(call.body, call.form_type, call.endpoint);
-}
-
-// Whether some provider of the model speaks the client's own API.
-bool Chat::has_native_route(const Call& call) {
-    return std::ranges::any_of(call.model->routes, [&call](const catalog::Route& route) {
-        return provider_of(route.provider->kind).wire() == call.client->wire();
-    });
 }
 
 Result<void> Chat::translate(Call& call) {
@@ -229,21 +246,25 @@ Result<void> Chat::translate(Call& call) {
 }
 
 // What the key and the plan allow at all, before anything is counted.
-Result<void> Chat::check_rights(const Call& call) const {
+Result<void> Chat::check_rights(const Call& call, const catalog::Model& model) const {
     const accounts::Key& key = *call.key;
     if (!accounts::Permissions(key.permissions).has(accounts::Permission::inference_write))
         return fail(Code::forbidden, "this API key may not call models: it lacks inference:write");
-    if (!key.may_use_model(call.model->id))
-        return fail(Code::forbidden, "this API key may not use the model '" + call.model->id + "'", "model");
+    if (!key.may_use_model(model.id))
+        return fail(Code::forbidden, "this API key may not use the model '" + model.id + "'", "model");
     const billing::Terms& terms = *call.terms;
-    bool is_entitled =
-        !terms.restricts_models ||
-        std::ranges::find(terms.model_classes, call.model->model_class) != terms.model_classes.end();
+    bool is_entitled = !terms.restricts_models ||
+                       std::ranges::find(terms.model_classes, model.model_class) != terms.model_classes.end();
     if (!is_entitled)
         return fail(Code::forbidden,
-                    "the plan '" + terms.plan + "' does not include the model '" + call.model->id + "'",
-                    "model");
+                    "the plan '" + terms.plan + "' does not include the model '" + model.id + "'", "model");
     return {};
+}
+
+ratelimit::Check Chat::model_check(const Call& call, const catalog::Model& model) {
+    const billing::Terms& terms = *call.terms;
+    return {{ratelimit::Kind::model, ratelimit::hash_pair(call.key->account.value, model.id)},
+            {tighter(terms.model_rpm, model.rpm), tighter(terms.model_tpm, model.tpm), model.ipm, 0}};
 }
 
 std::size_t Chat::list_limits(Call& call) const {
@@ -254,6 +275,7 @@ std::size_t Chat::list_limits(Call& call) const {
     auto add = [&](ratelimit::Kind kind, std::uint64_t id, ratelimit::Limits limits) {
         if ((limits.rpm | limits.tpm | limits.ipm | limits.rpd) == 0) return;
         call.checks[count++] = {{kind, id}, limits};
+        call.has_model_check = kind == ratelimit::Kind::model;
     };
     if (call.key->id)
         add(ratelimit::Kind::key, call.key->id.value,
@@ -261,9 +283,8 @@ std::size_t Chat::list_limits(Call& call) const {
     add(ratelimit::Kind::account, call.key->account.value,
         {tighter(terms.rpm, defaults.account_rpm), tighter(terms.tpm, defaults.account_tpm), terms.ipm,
          tighter(terms.rpd, defaults.account_rpd)});
-    add(ratelimit::Kind::model, ratelimit::hash_pair(call.key->account.value, call.model->id),
-        {tighter(terms.model_rpm, call.model->rpm), tighter(terms.model_tpm, call.model->tpm),
-         call.model->ipm, 0});
+    ratelimit::Check model = model_check(call, *call.model);
+    add(ratelimit::Kind::model, model.subject.id, model.limits);
     return count;
 }
 
@@ -296,19 +317,14 @@ void Chat::correct_rate(Call& call, std::int64_t used) {
 }
 
 Async<Result<void>> Chat::take_hold(Call& call) {
-    const catalog::Model& model = *call.model;
     const ChatRequest& request = call.request;
     bool has_output = info(call.endpoint).has_output;
-    std::int64_t asked = has_output ? std::min(request.asked_output().value_or(model.max_output_tokens),
-                                               model.max_output_tokens)
-                                    : 0;
-    // Media parts cost tokens that their bytes do not tell: only the context bounds them.
-    std::int64_t prompt_max = request.has_media
-                                  ? model.context_length
-                                  : static_cast<std::int64_t>(request.prompt_bytes) + template_tokens;
-    // One conversation fits the context; lists of inputs are bounded by their bytes alone.
-    if (call.endpoint == Endpoint::chat && !request.has_media)
-        prompt_max = std::min(prompt_max, std::max(model.context_length, std::int64_t{1}));
+    auto [asked, prompt_max] = bounds_of(call, *call.model);
+    for (const auto& model : call.models) {  // whichever answers
+        HoldBounds other = bounds_of(call, *model);
+        asked = std::max(asked, other.asked);
+        prompt_max = std::max(prompt_max, other.prompt_max);
+    }
     std::int64_t prompt_min =
         request.has_media ? 1
                           : std::max<std::int64_t>(
@@ -321,7 +337,7 @@ Async<Result<void>> Chat::take_hold(Call& call) {
     wanted.fewest = exact_cap ? wanted.most : billing::TokenUsage{prompt_min, 0, has_output ? 1 : 0};
     bool is_media = info(call.endpoint).is_media;
     if (is_media)
-        wanted.most = wanted.fewest = media::worst_case(call);
+        wanted.most = wanted.fewest = media_worst_case(call);
     else
         wanted.most.units = wanted.fewest.units = media::units_asked(call);
     wanted.prices = billing::dearest(call.prices);

@@ -1,4 +1,4 @@
-// Steps 6 to 9 of a request: route, forward, settle, and only then the last byte.
+// Steps 7 to 9 of a request: forward to one route, settle, and only then the last byte.
 #include <array>
 
 #include "base/log.hpp"
@@ -31,6 +31,12 @@ int retry_after_ms(const http::ClientResponse& upstream) {
 // The upstream's refusals that concern this request and not the provider: passed on as they are.
 bool is_about_the_request(int status) {
     return status == 400 || status == 413 || status == 415 || status == 422;
+}
+
+Error refusal_error(int status, std::string words) {
+    return {.code = status == 413 ? Code::payload_too_large : Code::invalid_request,
+            .message = words.empty() ? "the provider of this model refused the request" : std::move(words),
+            .upstream_status = status};
 }
 
 const char* failure_word(const Error& error) {
@@ -75,6 +81,7 @@ Edits edits_of(const Call& call, const catalog::Route& route) {
     edits.upstream_model = route.upstream_model;
     edits.ask_for_usage =
         call.request.stream && call.key != nullptr && !call.is_native && info(call.endpoint).has_output;
+    edits.keeps_routing = route.provider->passes_routing;
     edits.output_cap = call.output_cap;
     if (info(call.endpoint).has_output) edits.temperature = call.model->default_temperature;
     return edits;
@@ -93,6 +100,12 @@ openrouter::Receipt receipt_of(const Call& call, Time now) {
             to_micros(now) / 1'000'000};
 }
 
+// A failure that the provider is to blame for.
+void fail_trial(Call& call, Trial& trial, const char* reason = nullptr) {
+    call.failure = reason != nullptr ? reason : failure_word(call.error);
+    trial.failed(call.failure);
+}
+
 std::string error_event(Call& call, const Error& error) {
     if (call.is_sound) return {};  // a player would take the words for sound
     if (call.client) return call.client->broken(error);
@@ -101,50 +114,9 @@ std::string error_event(Call& call, const Error& error) {
 
 }  // namespace
 
-Async<void> Chat::forward(Call& call) {
-    std::uint64_t random = call.exchange.id().value;
-    auto routes = order_routes(*call.model, random);
-    call.error = {.code = Code::upstream_failed, .message = "no provider of this model is available now"};
-    std::int64_t attempts = 0;
-    for (const catalog::Route* route : routes) {
-        if (call.is_client_gone || attempts >= settings_.attempts_max) break;
-        if (services_.clock.ticks() >= call.deadline) break;
-        if (attempts++ > 0) call.metrics->fallbacks.add();
-        call.trail.begin_attempt(*route, services_.clock.ticks());
-        Attempt result = co_await attempt(call, *route);
-        call.trail.end_attempt(services_.clock.ticks(), result == Attempt::try_next ? &call.error : nullptr);
-        if (result == Attempt::answered) co_return;
-    }
-    if (call.is_client_gone) {
-        call.trail.fail(Code::cancelled, http::status_of(Code::cancelled));
-        call.metrics->client_left.add();
-        call.exchange.abort("");
-        co_return;
-    }
-    call.metrics->upstream_failed.add();
-    // The token estimate is given back; the request itself stays counted.
-    correct_rate(call, 0);
-    LOG_WARN("no provider answered", {"request", call.exchange.id().text()}, {"model", call.model->id},
-             {"code", code_name(call.error.code)}, {"detail", call.error.detail},
-             {"upstream_status", call.error.upstream_status});
-    call.trail.fail(call.error.code, http::status_of(call.error.code));
-    co_await call.exchange.respond_error(call.error);
-}
-
-Async<Chat::Attempt> Chat::attempt(Call& call, const catalog::Route& route) {
+Async<Chat::Attempt> Chat::ask_route(Call& call, Trial& trial, Slot slot) {
+    const catalog::Route& route = trial.route;
     const catalog::Provider& provider = *route.provider;
-    Upstream& state = upstreams_.of(provider.name);
-    Ticks now = services_.clock.ticks();
-    Attempted attempted(state, now);
-    if (!attempted) co_return Attempt::try_next;
-    Slot slot(state, provider.concurrency_max);
-    if (!slot) {
-        call.error = {.code = Code::overloaded,
-                      .message = "the provider is at its concurrency limit",
-                      .retry_after_ms = 1000};
-        co_return Attempt::try_next;
-    }
-
     runtime::RunnerLease lease;
     http::Origin origin = provider.origin;
     if (provider.is_runtime()) {
@@ -152,6 +124,7 @@ Async<Chat::Attempt> Chat::attempt(Call& call, const catalog::Route& route) {
         auto acquired = co_await services_.runtime->acquire(route.upstream_model, call.deadline);
         if (!acquired) {
             call.error = std::move(acquired.error());
+            call.failure = "no_runner";
             co_return Attempt::try_next;
         }
         lease = std::move(*acquired);
@@ -161,19 +134,19 @@ Async<Chat::Attempt> Chat::attempt(Call& call, const catalog::Route& route) {
     auto body = prepare(call, route);
     if (!body) {  // this provider cannot be told what the client wants; another one may
         call.error = std::move(body.error());
+        call.failure = "untranslatable";
         co_return Attempt::try_next;
     }
     auto response = co_await send(call, route, origin, std::move(*body));
     if (!response) {
         call.error = std::move(response.error());
-        if (call.error.code != Code::cancelled)
-            state.failed(provider, services_.clock.ticks(), failure_word(call.error));
+        if (call.error.code != Code::cancelled) fail_trial(call, trial);
         co_return Attempt::try_next;
     }
-    auto waited = services_.clock.ticks() - now;
-    state.observe(std::chrono::duration_cast<std::chrono::microseconds>(waited).count());
+    trial.upstream.observe(trial.waited_us());
     http::ClientResponse& upstream = **response;
     call.provider = &provider;
+    if (call.edge == Edge::openai) call.prices = route.prices;
     int status = upstream.status();
     call.trail.attempt().status = status;
     if (status >= 200 && status < 300) {
@@ -181,28 +154,37 @@ Async<Chat::Attempt> Chat::attempt(Call& call, const catalog::Route& route) {
         // Who cannot stream images or words answers whole, as OpenAI does for some models.
         bool is_whole = !call.request.stream || (endpoint.is_media && !is_stream(call, upstream));
         call.is_sound = call.endpoint == Endpoint::speech && is_whole;
-        if (is_whole && !call.is_sound) co_return co_await answer_json(call, upstream, provider, state);
-        co_return co_await answer_stream(call, std::move(*response), provider, state);
+        if (is_whole && !call.is_sound) co_return co_await answer_json(call, upstream, trial);
+        co_return co_await answer_stream(call, std::move(*response), trial);
     }
-    if (is_about_the_request(status)) co_return co_await answer_refusal(call, upstream, state);
+    if (is_about_the_request(status)) co_return co_await answer_refusal(call, upstream, trial);
+    co_return note_status(call, upstream, trial);
+}
+
+// The provider refuses for reasons of its own: limits, an outage, or our key or name of the model is wrong
+// there.
+Chat::Attempt Chat::note_status(Call& call, const http::ClientResponse& upstream, Trial& trial) {
+    int status = upstream.status();
+    int wait = retry_after_ms(upstream);
+    if (wait > 0 && (status == 429 || status == 503)) trial.limited_for(std::chrono::milliseconds(wait));
     if (status == 429) {
-        state.answered();
-        int wait = retry_after_ms(upstream);
+        trial.answered();
         call.error = {.code = Code::rate_limited,
                       .message = "the provider of this model is rate limited; try again later",
                       .param = "requests",
                       .retry_after_ms = wait > 0 ? wait : 1000,
                       .upstream_status = status};
-        co_return Attempt::try_next;
+        call.failure = "rate_limited";
+        return Attempt::try_next;
     }
     call.error =
         upstream_error("the provider of this model failed", "status " + std::to_string(status), status);
+    call.failure = failure_word(call.error);
     if (status >= 500 || status == 408)
-        state.failed(provider, services_.clock.ticks(), failure_word(call.error));
+        trial.failed(call.failure);
     else
-        state
-            .answered();  // our key or our model name is wrong there: no reason to stop trying others' models
-    co_return Attempt::try_next;
+        trial.answered();  // no reason to stop trying others' models
+    return Attempt::try_next;
 }
 
 Result<std::string> Chat::prepare(Call& call, const catalog::Route& route) const {
@@ -248,13 +230,11 @@ Async<Result<std::unique_ptr<http::ClientResponse>>> Chat::send(Call& call, cons
     co_return co_await services_.client.send(origin, std::move(request), &call.cancel);
 }
 
-Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstream,
-                                       const catalog::Provider& provider, Upstream& state) {
+Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstream, Trial& trial) {
     auto body = co_await upstream.read_all(static_cast<std::size_t>(settings_.answer_bytes_max));
     if (!body) {
         call.error = std::move(body.error());
-        if (call.error.code != Code::cancelled)
-            state.failed(provider, services_.clock.ticks(), failure_word(call.error));
+        if (call.error.code != Code::cancelled) fail_trial(call, trial);
         co_return Attempt::try_next;
     }
     std::string openai;  // what the answer is in OpenAI's words, when it came in others
@@ -274,7 +254,7 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
         answer = read_answer(whole, call.bounds, call.endpoint, room);
     if (answer.kind != Completion::Kind::chunk) {
         call.error = upstream_error("the provider sent an invalid answer", "answer of another shape");
-        state.failed(provider, services_.clock.ticks(), "malformed");
+        fail_trial(call, trial, "malformed");
         co_return Attempt::try_next;
     }
     std::string told;
@@ -282,12 +262,13 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
         auto translated = call.client->answer(whole);
         if (!translated) {
             call.error = std::move(translated.error());
-            state.failed(provider, services_.clock.ticks(), "malformed");
+            fail_trial(call, trial, "malformed");
             co_return Attempt::try_next;
         }
         told = std::move(*translated);
     }
-    state.succeeded();
+    trial.upstream.succeeded();
+    trial.succeeded(services_.clock.ticks(), answer.usage.usage.output);
     call.usage = answer.usage;
     call.trail.restart();
     call.trail.note(answer.raw_id, answer.raw_finish);
@@ -315,12 +296,18 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
 }
 
 // The provider refuses the request itself: its words are for the client, no other provider would do better.
-Async<Chat::Attempt> Chat::answer_refusal(Call& call, http::ClientResponse& upstream, Upstream& state) {
+// Another model may, where the client named one.
+Async<Chat::Attempt> Chat::answer_refusal(Call& call, http::ClientResponse& upstream, Trial& trial) {
     int status = upstream.status();
-    state.answered();
+    trial.answered();
     std::string type(upstream.header("content-type").value_or("application/json"));
     auto body = co_await upstream.read_all(refusal_bytes_max);
     std::string words = body ? call.kind->error_message(*body) : std::string();
+    if (call.has_further_model) {
+        call.error = refusal_error(status, std::move(words));
+        call.failure = "refused";
+        co_return Attempt::next_model;
+    }
     correct_rate(call, 0);
     call.trail.fail(Code::invalid_request, status);
     call.metrics->refused.add();
@@ -329,16 +316,13 @@ Async<Chat::Attempt> Chat::answer_refusal(Call& call, http::ClientResponse& upst
         co_await call.exchange.respond(status, type, *body);
         co_return Attempt::answered;
     }
-    Error error{
-        .code = status == 413 ? Code::payload_too_large : Code::invalid_request,
-        .message = words.empty() ? "the provider of this model refused the request" : std::move(words),
-        .upstream_status = status};
+    Error error = refusal_error(status, std::move(words));
     co_await call.exchange.respond_error(std::move(error));
     co_return Attempt::answered;
 }
 
 Async<Chat::Attempt> Chat::answer_stream(Call& call, std::unique_ptr<http::ClientResponse> upstream,
-                                         const catalog::Provider& provider, Upstream& state) {
+                                         Trial& trial) {
     StreamEnd end;
     // What an attempt before this one read has reached nobody, and its usage is not this one's.
     call.usage = {};
@@ -359,7 +343,9 @@ Async<Chat::Attempt> Chat::answer_stream(Call& call, std::unique_ptr<http::Clien
     }
     switch (end.kind) {
         case StreamEnd::Kind::done:
-            state.succeeded();
+            trial.upstream.succeeded();
+            trial.succeeded(call.exchange.started() + std::chrono::microseconds(call.first_token_us),
+                            call.usage.usage.output);
             // What follows the end is read in the background, so that the connection can be used again.
             // It outlives the call and its token.
             upstream->detach(rest_time_max);
@@ -367,8 +353,8 @@ Async<Chat::Attempt> Chat::answer_stream(Call& call, std::unique_ptr<http::Clien
             co_await finish_stream(call, std::move(end.last_event));
             co_return Attempt::answered;
         case StreamEnd::Kind::failed: {
-            state.failed(provider, services_.clock.ticks(), failure_word(end.error));
             call.error = std::move(end.error);
+            fail_trial(call, trial);
             if (!call.exchange.has_begun()) co_return Attempt::try_next;
             upstream.reset();
             co_await break_stream(call, call.error);

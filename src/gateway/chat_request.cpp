@@ -68,6 +68,7 @@ class Reader {
             ondemand::field member;
             if (auto error = std::move(field).get(member)) return malformed(error);
             std::string_view name;
+            key_at_ = static_cast<std::size_t>(member.key().raw() - 1 - body_.data());
             if (auto error = member.unescaped_key().get(name)) return malformed(error);
             auto done = take(std::string(name), member.value());
             if (!done) return fail(std::move(done.error()));
@@ -87,7 +88,7 @@ class Reader {
     }
 
     // Marks the member as seen; false when it was already.
-    bool first_time(unsigned bit) {
+    bool first_time(std::uint64_t bit) {
         bool fresh = (seen_ & bit) == 0;
         seen_ |= bit;
         return fresh;
@@ -106,7 +107,7 @@ class Reader {
         static constexpr unsigned speech = 1u << static_cast<unsigned>(Endpoint::speech);
         static constexpr unsigned input = 1u << static_cast<unsigned>(Endpoint::embeddings) |
                                           1u << static_cast<unsigned>(Endpoint::moderations);
-        static constexpr Member members[] = {
+        static constexpr Member members[] = {  // at most 64
             {"model", &Reader::read_model, ~0u},
             {"messages", &Reader::read_messages, chat},
             {"stream", &Reader::read_stream, chat | text | images},
@@ -128,8 +129,16 @@ class Reader {
             {"prompt", &Reader::read_spoken, images},
             {"input", &Reader::read_spoken, speech},
             {"stream_format", &Reader::read_stream_format, speech},
+            {"models", &Reader::read_routing, ~0u},
+            {"provider", &Reader::read_routing, ~0u},
+            {"route", &Reader::read_routing, ~0u},
+            {"session_id", &Reader::read_routing, ~0u},
+            {"transforms", &Reader::read_routing, ~0u},
+            {"prompt_cache_key", &Reader::read_routing, ~0u},
+            {"user", &Reader::read_routing, ~0u},
         };
-        unsigned bit = 1, here = 1u << static_cast<unsigned>(endpoint_);
+        unsigned here = 1u << static_cast<unsigned>(endpoint_);
+        std::uint64_t bit = 1;
         for (const Member& member : members) {
             if (name == member.name && (member.endpoints & here) != 0) {
                 if (!first_time(bit)) return bad("'" + name + "' is given more than once", name);
@@ -184,6 +193,19 @@ class Reader {
         return {};
     }
 
+    // Who shall answer: for us, not for the provider.
+    Done read_routing(const std::string& name, ondemand::value& value) {
+        std::string_view json;
+        if (auto error = raw(value).get(json)) return malformed(error);
+        json = trimmed(json);
+        auto done = routing::read_member(name, json, request_.routing);
+        if (!done || routing::member_of(name) != routing::Member::ours) return done;
+        Span where{key_at_, span_of(json).at + json.size() - key_at_};
+        if (name == "models") request_.models_member = where;
+        request_.routing_members.push_back(where);
+        return {};
+    }
+
     Done read_messages(const std::string& name, ondemand::value& value) {
         ondemand::array array;
         if (value.get_array().get(array)) return bad("'messages' must be an array", name);
@@ -191,6 +213,7 @@ class Reader {
         if (auto error = array.raw_json().get(text)) return malformed(error);
         if (trim_json(text.substr(1)).starts_with(']')) return bad("'messages' must not be empty", name);
         request_.prompt_bytes += text.size();
+        request_.messages_value = span_of(text);
         request_.has_media = has_media(text);
         return {};
     }
@@ -376,6 +399,12 @@ class Reader {
     }
 
     Result<ChatRequest> finish() {
+        // Without `model`, the first of `models` is it.
+        if (auto& wishes = request_.routing.preferences;
+            request_.model.empty() && wishes && !wishes->models.empty()) {
+            request_.model = std::move(wishes->models.front());
+            wishes->models.erase(wishes->models.begin());
+        }
         if (request_.model.empty()) return bad("you must provide a 'model' parameter", "model");
         if (endpoint_ == Endpoint::chat) {
             if ((seen_ & 2u) == 0) return bad("missing required parameter: 'messages'", "messages");
@@ -399,7 +428,8 @@ class Reader {
     std::string_view body_;
     Endpoint endpoint_;
     ChatRequest request_;
-    unsigned seen_ = 0;
+    std::uint64_t seen_ = 0;
+    std::size_t key_at_ = 0;  // of the member being read, with its quote
     std::int64_t best_of_ = 1;
     std::int64_t prompts_ = 1;
     bool has_input_ = false;

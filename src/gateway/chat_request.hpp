@@ -11,6 +11,7 @@
 
 #include "base/result.hpp"
 #include "gateway/endpoint.hpp"
+#include "gateway/routing/preferences.hpp"
 
 namespace nebula::gateway {
 
@@ -37,6 +38,8 @@ struct ChatRequest {
     std::int64_t seconds = 0;      // of the sound to be read, by the file
     std::int64_t seconds_max = 0;  // that a report of the provider can be true up to
 
+    routing::Found routing;  // who shall answer
+
     // Where edits go.
     std::size_t object_open = 0;  // just behind the outer '{'
     Span model_value;
@@ -45,6 +48,10 @@ struct ChatRequest {
     bool stream_options_is_object = false;
     bool stream_options_is_empty = false;
     std::optional<Span> include_usage_value;
+    Span messages_value;
+    // Members that say who shall answer, each with the comma that goes with it: not for providers.
+    std::vector<Span> routing_members;
+    std::optional<Span> models_member;  // of these, the one that no provider ever gets
 
     /// The smaller of the two caps the client gave.
     std::optional<std::int64_t> asked_output() const;
@@ -58,6 +65,7 @@ Result<ChatRequest> parse_chat_request(std::string_view body);
 
 struct Edits {
     std::string_view upstream_model = {};         // replaces model when different
+    bool keeps_routing = false;                   // leave the members about routing in, but `models`
     bool ask_for_usage = false;                   // add stream_options.include_usage
     std::optional<std::int64_t> output_cap = {};  // lower the cap to this
     std::string_view temperature = {};            // set where the client names none

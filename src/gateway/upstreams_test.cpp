@@ -2,22 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include <map>
-
 namespace nebula::gateway {
 namespace {
 
 using namespace std::chrono_literals;
-
-catalog::Model model_with_weights(const std::vector<std::int64_t>& weights) {
-    catalog::Model model;
-    for (std::int64_t weight : weights) {
-        auto provider = std::make_shared<catalog::Provider>();
-        provider->name = std::to_string(model.routes.size());
-        model.routes.push_back({provider, "m", weight});
-    }
-    return model;
-}
 
 // A failing provider rests, then one request finds out whether it is well again.
 TEST(Upstream, BreakerOpensRestsAndTriesOnce) {
@@ -77,29 +65,38 @@ TEST(Upstream, SlotsAreBoundedAndComeBack) {
     EXPECT_TRUE(Slot(upstream, 2));
 }
 
-TEST(OrderRoutes, ListedOrderStays) {
-    auto model = model_with_weights({1, 100, 1});
-    model.is_ordered = true;
-    for (std::uint64_t random = 0; random < 50; ++random) {
-        auto order = order_routes(model, random);
-        EXPECT_EQ(order[0]->provider->name, "0");
-        EXPECT_EQ(order[1]->provider->name, "1");
-    }
+// A dead server must not wait for a request to find out, nor a healed one for the breaker's time to pass.
+TEST(Upstream, ProbesOpenTheBreakerAndCloseIt) {
+    metrics::Registry metrics;
+    FakeClock clock;
+    Upstream upstream("p", metrics);
+    catalog::Provider provider;
+    provider.breaker_failures = 100;
+    provider.breaker_open = 10s;
+    upstream.probed(provider, clock.ticks(), false);
+    EXPECT_TRUE(Attempted(upstream, clock.ticks())) << "one lost probe says little";
+    upstream.probed(provider, clock.ticks(), false);
+    EXPECT_FALSE(Attempted(upstream, clock.ticks()));
+    EXPECT_TRUE(upstream.is_open(clock.ticks()));
+    upstream.probed(provider, clock.ticks(), true);
+    EXPECT_TRUE(Attempted(upstream, clock.ticks()));
+    upstream.probed(provider, clock.ticks(), false);
+    EXPECT_TRUE(Attempted(upstream, clock.ticks())) << "counted anew";
 }
 
-// Shares follow the weights, every route is tried eventually, and weight 0 only as a last resort.
-TEST(OrderRoutes, WeightsDecideShares) {
-    auto model = model_with_weights({3, 1, 0});
-    std::map<std::string, int> first;
-    for (std::uint64_t random = 0; random < 10'000; ++random) {
-        auto order = order_routes(model, random * 0x1234567);
-        ASSERT_EQ(order.size(), 3u);
-        ++first[order[0]->provider->name];
-        EXPECT_EQ(order[2]->provider->name, "2");
-    }
-    EXPECT_NEAR(first["0"], 7'500, 300);
-    EXPECT_NEAR(first["1"], 2'500, 300);
-    EXPECT_EQ(first["2"], 0);
+// State must be found again after a reload has made new objects of the same name.
+TEST(Upstreams, AreKnownByTheNumberOfTheirName) {
+    metrics::Registry metrics;
+    FakeClock clock;
+    Upstreams upstreams(clock, metrics);
+    catalog::Provider first, again, other;
+    first.number = again.number = catalog::number_of("first");
+    other.number = catalog::number_of("other");
+    EXPECT_EQ(&upstreams.of(first), &upstreams.of(again));
+    EXPECT_NE(&upstreams.of(first), &upstreams.of(other));
+    catalog::Provider far;
+    far.number = 1'000'000;  // beyond the table
+    EXPECT_EQ(&upstreams.of(far), &upstreams.of(far));
 }
 
 }  // namespace

@@ -92,12 +92,50 @@ Response credits_error(const Error& error, RequestId) {
     return response;
 }
 
+namespace {
+
+const char* openrouter_word(Code code) {
+    switch (code) {
+        case Code::invalid_request:
+        case Code::method_not_allowed:
+        case Code::headers_too_large:
+            return "invalid_request";
+        case Code::unauthenticated:
+            return "authentication";
+        case Code::forbidden:
+            return "permission_denied";
+        case Code::not_found:
+            return "not_found";
+        case Code::conflict:
+            return "precondition_failed";
+        case Code::payload_too_large:
+            return "payload_too_large";
+        case Code::payment_required:
+            return "payment_required";
+        case Code::rate_limited:
+            return "rate_limit_exceeded";
+        case Code::overloaded:
+            return "provider_overloaded";
+        case Code::upstream_failed:
+            return "provider_unavailable";
+        case Code::timeout:
+            return "timeout";
+        case Code::cancelled:
+        case Code::internal:
+            return "server";
+    }
+    return "server";
+}
+
+}  // namespace
+
 Response openrouter_error(const Error& error, RequestId request) {
     Response response;
     response.status = status_of(error.code);
     response.body = R"({"error":{"code":)" + std::to_string(response.status) + R"(,"message":)" +
                     json_string(error.message) + R"(,"metadata":{"error_type":)" +
-                    json_string(code_name(error.code)) + R"(,"request_id":)" + json_string(request.text()) +
+                    json_string(openrouter_word(error.code)) + R"(,"request_id":)" +
+                    json_string(request.text()) +
                     (error.param.empty() ? "" : R"(,"param":)" + json_string(error.param)) + "}}}";
     add_retry_after(response, error);
     return response;

@@ -3,7 +3,7 @@
 
 import { test, describe, before, after } from 'node:test';
 import assert from 'node:assert/strict';
-import { engines } from '../support/nebula.mjs';
+import { engines, model } from '../support/nebula.mjs';
 import {
   assert_broken_stream,
   assert_error_body,
@@ -140,6 +140,8 @@ for (const engine of engines) {
       before(async () => {
         s = await stage({
           engine,
+          // A provider that says when to come back is left alone until then, for the model that was asked.
+          models: [model('demo/chat:1'), model('demo/limited:1')],
           provider: {
             connect_timeout_ms: 1000,
             first_byte_timeout_ms: 300,
@@ -154,7 +156,12 @@ for (const engine of engines) {
       for (const [row, outcome] of stream ? stream_rows : json_rows) {
         test(`${row} → ${outcome}`, async () => {
           const { charge, result: answer } = await charge_of(s.server, s.account, () =>
-            s.server.chat({ key: s.account.key, content: `fake:${row}`, stream }),
+            s.server.chat({
+              key: s.account.key,
+              model: row.includes('retry_after') ? 'demo/limited:1' : 'demo/chat:1',
+              content: `fake:${row}`,
+              stream,
+            }),
           );
           if (stream && ['whole', 'estimated'].includes(outcome)) {
             assert_whole_stream(answer);
