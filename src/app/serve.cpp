@@ -105,6 +105,7 @@ class Server {
 
     Result<void> start() {
         runtime_.start();
+        gateway_.start(services_->threads[0]);
         if (auto ok = api_->start(); !ok) return ok;
         if (auto ok = admin_server_->start(); !ok) return ok;
         json::object admin{{"admin", admin_server_->address()},
@@ -155,6 +156,7 @@ class Server {
         ::unlink(loaded_.settings.admin_file().c_str());
         local_servers_.stop();
         upkeep_.stop();
+        gateway_.stop();
         runtime_.stop();
         limiter_.stop();
         services_->accounts->flush_last_used();

@@ -74,7 +74,9 @@ void RouteSettings::describe(settings::Visitor& v) {
              "USD per million prompt tokens when this route answers, as decimal text; empty: the model's.",
          .apply = live},
         price_input_per_m);
-    v.field({.name = "price_output_per_m", .help = "The same of answer tokens, reasoning included.", .apply = live},
+    v.field({.name = "price_output_per_m",
+             .help = "The same of answer tokens, reasoning included.",
+             .apply = live},
             price_output_per_m);
     v.field({.name = "price_cached_input_per_m", .help = "The same of cached prompt tokens.", .apply = live},
             price_cached_input_per_m);

@@ -28,6 +28,7 @@ class Chat {
     Async<void> handle_credits(http::Exchange& exchange);
     /// The key of the request; null without error when governance is off.
     Async<Result<std::shared_ptr<const accounts::Key>>> authenticate(http::Exchange& exchange);
+    const Upstreams& upstreams() const { return upstreams_; }
 
    private:
     enum class Attempt {

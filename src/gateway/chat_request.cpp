@@ -107,7 +107,8 @@ class Reader {
         static constexpr unsigned speech = 1u << static_cast<unsigned>(Endpoint::speech);
         static constexpr unsigned input = 1u << static_cast<unsigned>(Endpoint::embeddings) |
                                           1u << static_cast<unsigned>(Endpoint::moderations);
-        static constexpr Member members[] = {  // at most 64
+        static constexpr Member members[] = {
+            // at most 64
             {"model", &Reader::read_model, ~0u},
             {"messages", &Reader::read_messages, chat},
             {"stream", &Reader::read_stream, chat | text | images},

@@ -7,9 +7,11 @@
 #include "gateway/media/media_lists.hpp"
 #include "gateway/model_lists.hpp"
 #include "gateway/ollama/ollama.hpp"
+#include "gateway/openrouter_lists.hpp"
 #include "gateway/platform/text_edge.hpp"
 #include "gateway/responses/responses.hpp"
 #include "gateway/responses/stored_api.hpp"
+#include "gateway/routing/prober.hpp"
 #include "http/dialects.hpp"
 #include "http/json_api.hpp"
 
@@ -68,7 +70,9 @@ void GatewaySettings::describe(settings::Visitor& v) {
 
 struct Gateway::Impl {
     Impl(const GatewaySettings& settings, Services the_services)
-        : services(the_services), chat(settings, the_services) {}
+        : services(the_services),
+          chat(settings, the_services),
+          prober(services.catalog, chat.upstreams(), services.client, services.clock, services.metrics) {}
 
     using List = std::string (*)(const catalog::Snapshot& snapshot);
     using Describe = std::string (*)(const catalog::Model& model);
@@ -89,6 +93,50 @@ struct Gateway::Impl {
     // Prices are public; so are the lists that are documented without a key.
     Async<void> list_public(http::Exchange& exchange, List list) {
         std::string body = list(*services.catalog.current());
+        co_await exchange.respond(200, "application/json", body);
+    }
+
+    Async<void> list_openrouter(http::Exchange& exchange) {
+        auto body =
+            openrouter_models(*services.catalog.current(), http::query(exchange.head()), chat.upstreams());
+        if (body)
+            co_await exchange.respond(200, "application/json", *body);
+        else
+            co_await exchange.respond_error(std::move(body.error()));
+    }
+
+    Async<void> get_openrouter(http::Exchange& exchange) {
+        std::string id(exchange.path_param("id"));
+        auto model = services.catalog.current()->find(id);
+        if (!model) {
+            Error error = no_model(id);
+            co_await exchange.respond_error(std::move(error));
+            co_return;
+        }
+        std::string body = openrouter_one(*model);
+        co_await exchange.respond(200, "application/json", body);
+    }
+
+    // Who serves a model, with "/endpoints" behind its name; without it, the model.
+    Async<void> list_endpoints(http::Exchange& exchange) {
+        auto key = co_await chat.authenticate(exchange);
+        if (!key) {
+            co_await exchange.respond_error(std::move(key.error()));
+            co_return;
+        }
+        std::string id(exchange.path_param("id"));
+        constexpr std::string_view mark = "/endpoints";
+        bool is_endpoints = id.ends_with(mark);
+        if (is_endpoints) id.resize(id.size() - mark.size());
+        auto model = services.catalog.current()->find(id);
+        if (!model) {
+            Error error = no_model(id);
+            co_await exchange.respond_error(std::move(error));
+            co_return;
+        }
+        std::string body = is_endpoints
+                               ? openrouter_endpoints(*model, chat.upstreams(), services.clock.ticks())
+                               : openrouter_one(*model);
         co_await exchange.respond(200, "application/json", body);
     }
 
@@ -180,7 +228,16 @@ struct Gateway::Impl {
                 [this, describe](http::Exchange& exchange) { return get_model(exchange, describe); });
         }
         add_open(router, "/api/v1/models", http::openrouter_error,
-                 [this](http::Exchange& exchange) { return list_public(exchange, openrouter_models); });
+                 [this](http::Exchange& exchange) { return list_openrouter(exchange); });
+        add_open(router, "/api/v1/models/count", http::openrouter_error,
+                 [this](http::Exchange& exchange) { return list_public(exchange, openrouter_count); });
+        add_open(router, "/api/v1/model/{id*}", http::openrouter_error,
+                 [this](http::Exchange& exchange) { return get_openrouter(exchange); });
+        // Who serves is for customers only.
+        add(router, http::Method::get, "/api/v1/models/{id*}", http::openrouter_error,
+            [this](http::Exchange& exchange) { return list_endpoints(exchange); });
+        add(router, http::Method::get, "/api/v1/providers", http::openrouter_error,
+            [this](http::Exchange& exchange) { return list_models(exchange, openrouter_providers); });
         add_open(router, "/api/v1/serverless/models", http::platform_error,
                  [this](http::Exchange& exchange) { return list_public(exchange, platform_models); });
         add_open(router, "/api/models", http::credits_error,
@@ -278,11 +335,15 @@ struct Gateway::Impl {
     Services services;
     Chat chat;
     responses::StoredApi stored{chat, services.clock, services.responses};
+    routing::Prober prober;
 };
 
 Gateway::Gateway(const GatewaySettings& settings, Services services)
     : impl_(std::make_unique<Impl>(settings, services)) {}
 Gateway::~Gateway() = default;
+
+void Gateway::start(IoThread& thread) { impl_->prober.start(thread); }
+void Gateway::stop() { impl_->prober.stop(); }
 
 void Gateway::register_routes(http::Router& router) {
     Impl* impl = impl_.get();

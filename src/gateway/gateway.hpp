@@ -60,6 +60,9 @@ class Gateway {
     /// POST /v1/chat/completions and OpenAI's other endpoints (endpoint.hpp) below each base path, GET
     /// /v1/models, GET /v1/models/{id*}; the credit API's POST /api/v1/chat and GET /api/models.
     void register_routes(http::Router& router);
+    /// Watches providers in the background, on `thread`, until stop(); main thread.
+    void start(IoThread& thread);
+    void stop();
 
    private:
     struct Impl;

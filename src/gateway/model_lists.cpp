@@ -23,37 +23,6 @@ std::string time_text(const catalog::Model& model) {
     return to_iso8601(Time(std::chrono::seconds(model.created)));
 }
 
-std::string openrouter_pricing(const catalog::Model& model) {
-    const billing::Prices& prices = model.prices;
-    // "0" where thinking is not priced apart: it is part of the answer then.
-    bool is_apart = prices.reasoning_per_m != prices.output_per_m;
-    return R"({"prompt":")" + price_of_one(prices.input_per_m) + R"(","completion":")" +
-           price_of_one(prices.output_per_m) + R"(","request":")" + prices.request.short_text() +
-           R"(","image":")" + (model.unit == "image" ? prices.unit.short_text() : "0") +
-           R"(","web_search":"0","internal_reasoning":")" +
-           (is_apart ? price_of_one(prices.reasoning_per_m) : "0") + R"(","input_cache_read":")" +
-           price_of_one(prices.cached_input_per_m) + R"(","input_cache_write":")" +
-           price_of_one(prices.cache_write_per_m) + R"("})";
-}
-
-std::string openrouter_model(const catalog::Model& model) {
-    bool sees = model.model_class == "vision";
-    const char* input = sees ? R"(["text","image"])" : R"(["text"])";
-    return R"({"id":)" + json_string(model.id) + R"(,"canonical_slug":)" + json_string(model.id) +
-           R"(,"hugging_face_id":null,"name":)" + json_string(model.id) + R"(,"created":)" +
-           std::to_string(model.created) + R"(,"description":"","context_length":)" +
-           std::to_string(model.context_length) + R"(,"architecture":{"modality":")" +
-           (sees ? "text+image->text" : "text->text") + R"(","input_modalities":)" + input +
-           R"(,"output_modalities":["text"],"tokenizer":"Other","instruct_type":null},"pricing":)" +
-           openrouter_pricing(model) + R"(,"top_provider":{"context_length":)" +
-           std::to_string(model.context_length) + R"(,"max_completion_tokens":)" +
-           std::to_string(model.max_output_tokens) +
-           R"(,"is_moderated":false},"per_request_limits":null,"supported_parameters":["temperature","top_p",)"
-           R"("max_tokens","stop","tools","tool_choice","response_format","structured_outputs","seed"],)"
-           R"("default_parameters":null,"supported_voices":null,"links":{"details":)" +
-           json_string("/api/v1/models/" + model.id + "/endpoints") + "}}";
-}
-
 std::string platform_model(const catalog::Model& model) {
     const char* type = model.serves("chat") || model.serves("completions") ? "Text"
                        : model.serves("embeddings")                        ? "Embedding"
@@ -111,7 +80,14 @@ std::string openai_model(const catalog::Model& model) {
 }
 
 std::string openai_models(const catalog::Snapshot& snapshot) {
-    return R"({"object":"list","data":[)" + joined(snapshot, openai_model) + "]}";
+    std::string list = joined(snapshot, openai_model);
+    for (const catalog::Alias& alias : snapshot.aliases) {
+        std::string one = openai_model(*alias.model);
+        std::string own = R"({"id":)" + json_string(alias.model->id);
+        list += R"(,{"id":)" + json_string(alias.name) + R"(,"alias_of":)" + json_string(alias.model->id) +
+                one.substr(own.size());
+    }
+    return R"({"object":"list","data":[)" + list + "]}";
 }
 
 std::string anthropic_model(const catalog::Model& model) {
@@ -127,6 +103,51 @@ std::string anthropic_models(const catalog::Snapshot& snapshot) {
     return R"({"data":[)" + joined(snapshot, anthropic_model) + R"(],"has_more":false,"first_id":)" +
            (empty ? "null" : id(*snapshot.models.front())) + R"(,"last_id":)" +
            (empty ? "null" : id(*snapshot.models.back())) + "}";
+}
+
+std::string openrouter_pricing(const billing::Prices& prices, const std::string& unit) {
+    // "0" where thinking is not priced apart: it is part of the answer then.
+    bool is_apart = prices.reasoning_per_m != prices.output_per_m;
+    return R"({"prompt":")" + price_of_one(prices.input_per_m) + R"(","completion":")" +
+           price_of_one(prices.output_per_m) + R"(","request":")" + prices.request.short_text() +
+           R"(","image":")" + (unit == "image" ? prices.unit.short_text() : "0") +
+           R"(","web_search":"0","internal_reasoning":")" +
+           (is_apart ? price_of_one(prices.reasoning_per_m) : "0") + R"(","input_cache_read":")" +
+           price_of_one(prices.cached_input_per_m) + R"(","input_cache_write":")" +
+           price_of_one(prices.cache_write_per_m) + R"("})";
+}
+
+std::string openrouter_architecture(const catalog::Model& model) {
+    bool sees = model.model_class == "vision";
+    const char* input = model.serves("transcriptions") ? "audio" : "text";
+    const char* output = model.serves("images")           ? "image"
+                         : model.serves("embeddings")     ? "embeddings"
+                         : model.serves("rerank")         ? "rerank"
+                         : model.serves("speech")         ? "speech"
+                         : model.serves("transcriptions") ? "transcription"
+                                                          : "text";
+    return R"({"modality":")" + std::string(input) + (sees ? "+image->" : "->") + output +
+           R"(","input_modalities":[")" + input + (sees ? R"(","image"])" : R"("])") +
+           R"(,"output_modalities":[")" + output + R"("],"tokenizer":"Other","instruct_type":null})";
+}
+
+std::string openrouter_parameters() {
+    return R"(["temperature","top_p","max_tokens","stop","tools","tool_choice","response_format",)"
+           R"("structured_outputs","seed"])";
+}
+
+std::string openrouter_model(const catalog::Model& model) {
+    return R"({"id":)" + json_string(model.id) + R"(,"canonical_slug":)" + json_string(model.id) +
+           R"(,"hugging_face_id":null,"name":)" + json_string(model.id) + R"(,"created":)" +
+           std::to_string(model.created) + R"(,"description":"","context_length":)" +
+           std::to_string(model.context_length) + R"(,"architecture":)" + openrouter_architecture(model) +
+           R"(,"pricing":)" + openrouter_pricing(model.prices, model.unit) +
+           R"(,"top_provider":{"context_length":)" + std::to_string(model.context_length) +
+           R"(,"max_completion_tokens":)" + std::to_string(model.max_output_tokens) +
+           R"(,"is_moderated":false},"per_request_limits":null,"supported_parameters":)" +
+           openrouter_parameters() +
+           R"(,"default_parameters":null,"supported_voices":null,"links":{"details":)" +
+           json_string("/api/v1/models/" + model.id + "/endpoints") + "}}";
 }
 
 std::string openrouter_models(const catalog::Snapshot& snapshot) {

@@ -13,7 +13,11 @@ std::string openai_models(const catalog::Snapshot& snapshot);
 /// Anthropic: {"data":[{"type":"model","id","display_name","created_at",…}],"has_more","first_id","last_id"}.
 std::string anthropic_model(const catalog::Model& model);
 std::string anthropic_models(const catalog::Snapshot& snapshot);
-/// OpenRouter: prices as decimal text in USD per token; {"data":[…]}.
+/// OpenRouter: prices as decimal text in USD per token; {"data":[…]}. The parts of one model, too.
+std::string openrouter_pricing(const billing::Prices& prices, const std::string& unit);
+std::string openrouter_architecture(const catalog::Model& model);
+std::string openrouter_parameters();
+std::string openrouter_model(const catalog::Model& model);
 std::string openrouter_models(const catalog::Snapshot& snapshot);
 /// Novita: OpenAI's with context_size and prices in 0.0001 USD per million tokens; {"object","data":[…]}.
 std::string novita_model(const catalog::Model& model);

@@ -25,6 +25,8 @@ const open_routes = [
   'GET /api/models', // the credit API's public list
   'GET /api/v1/models', // OpenRouter's public list, and the platform's
   'GET /api/v1/serverless/models',
+  'GET /api/v1/models/count',
+  'GET /api/v1/model/{id*}',
   'GET /api/v1/embeddings/models', // parts of the same list
   'GET /api/v1/images/models',
   'GET /api/version', // asked by Ollama's clients before anything else
