@@ -118,7 +118,8 @@ for (const [kind, own] of Object.entries(kinds))
     describe(`faults of a provider of kind ${kind}, ${stream ? 'stream' : 'JSON'}`, () => {
       let s;
       before(async () => {
-        const models = [model('demo/chat:1', { upstream: 'm' })];
+        // A provider that says when to come back is left alone until then, for the model that was asked.
+        const models = [model('demo/chat:1', { upstream: 'm' }), model('demo/limited:1', { upstream: 'l' })];
         const patience = { connect_timeout_ms: 1000, first_byte_timeout_ms: 300, idle_timeout_ms: 300 };
         s = await stage({ models, provider: { kind, ...patience, breaker_failures: 100000 } });
       });
@@ -128,7 +129,12 @@ for (const [kind, own] of Object.entries(kinds))
       for (const [row, outcome] of Object.entries(rows))
         test(`${row} → ${outcome}`, async () => {
           const { charge, result: answer } = await charge_of(s.server, s.account, () =>
-            s.server.chat({ key: s.account.key, content: `fake:${row}`, stream }),
+            s.server.chat({
+              key: s.account.key,
+              model: row.includes('retry_after') ? 'demo/limited:1' : 'demo/chat:1',
+              content: `fake:${row}`,
+              stream,
+            }),
           );
           if (stream && ['whole', 'estimated'].includes(outcome)) {
             assert_whole_stream(answer);
