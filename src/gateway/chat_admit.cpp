@@ -183,6 +183,9 @@ Async<Result<void>> Chat::admit(Call& call) {
         auto request = endpoint.is_form ? parse_upload(call) : parse_request(call.body, call.endpoint);
         if (!request) co_return fail(std::move(request.error()));
         call.request = std::move(*request);
+        // A provider of the client's own API reads also what the translation left out.
+        call.request.prompt_bytes = std::max(call.request.prompt_bytes, call.native.prompt_bytes);
+        call.request.has_media = call.request.has_media || call.native.has_media;
     }
     auto routing = read_routing(call);
     if (!routing) co_return fail(std::move(routing.error()));

@@ -219,6 +219,8 @@ Async<Result<std::unique_ptr<http::ClientResponse>>> Chat::send(Call& call, cons
     request.method = http::Method::post;
     request.path =
         call.kind->target(*route.provider, route.upstream_model, call.endpoint, call.request.stream);
+    if (call.is_native && !call.client->native_path().empty())
+        request.path = route.provider->path + std::string(call.client->native_path());
     // Anthropic's clients name their beta resources so.
     if (call.is_native && call.exchange.head().query == "beta=true") request.path += "?beta=true";
     request.headers = request_headers(call, *route.provider);
@@ -302,6 +304,11 @@ Async<Chat::Attempt> Chat::answer_refusal(Call& call, http::ClientResponse& upst
     trial.answered();
     std::string type(upstream.header("content-type").value_or("application/json"));
     auto body = co_await upstream.read_all(refusal_bytes_max);
+    if (body && call.kind->is_about_us(*body)) {
+        call.error =
+            upstream_error("the provider of this model failed", "it refuses our key or account", status);
+        co_return Attempt::try_next;
+    }
     std::string words = body ? call.kind->error_message(*body) : std::string();
     if (call.has_further_model) {
         call.error = refusal_error(status, std::move(words));

@@ -43,6 +43,9 @@ class ClientEdge {
 
     /// The API whose bytes the client speaks: providers of the same one get and send them as they are.
     virtual Wire wire() const { return Wire::openai; }
+    /// For a wire with several endpoints for one of ours: the client's, behind the provider's base path.
+    /// Empty: the provider's own target.
+    virtual std::string_view native_path() const { return {}; }
     /// For a wire of its own: what must be known of the client's body to pass it through. Spans are of it.
     virtual Result<ChatRequest> native(std::string_view body) { return parse_request(body, Endpoint::chat); }
     /// The client's body for a provider of the same wire.

@@ -6,14 +6,13 @@
 #include "gateway/media/images_edge.hpp"
 #include "gateway/media/media_lists.hpp"
 #include "gateway/model_lists.hpp"
-#include "gateway/ollama/ollama.hpp"
+#include "gateway/ollama/api.hpp"
 #include "gateway/openrouter_lists.hpp"
 #include "gateway/platform/text_edge.hpp"
 #include "gateway/responses/responses.hpp"
 #include "gateway/responses/stored_api.hpp"
 #include "gateway/routing/prober.hpp"
 #include "http/dialects.hpp"
-#include "http/json_api.hpp"
 
 namespace nebula::gateway {
 namespace {
@@ -158,35 +157,9 @@ struct Gateway::Impl {
         co_await exchange.respond(200, "application/json", body);
     }
 
-    Async<void> show_model(http::Exchange& exchange) {
-        auto key = co_await chat.authenticate(exchange);
-        if (!key) {
-            co_await exchange.respond_error(std::move(key.error()));
-            co_return;
-        }
-        auto fields = co_await http::read_fields(exchange);
-        if (!fields) {
-            co_await exchange.respond_error(std::move(fields.error()));
-            co_return;
-        }
-        std::string id = fields->text_or("model", fields->text_or("name", ""));
-        auto model = services.catalog.current()->find(id);
-        if (!model) {
-            Error error = no_model(id);
-            co_await exchange.respond_error(std::move(error));
-            co_return;
-        }
-        std::string body = ollama_show(*model);
-        co_await exchange.respond(200, "application/json", body);
-    }
-
     static Error no_model(const std::string& id) {
         return {
             .code = Code::not_found, .message = "the model '" + id + "' does not exist", .param = "model"};
-    }
-
-    static Async<void> respond_text(http::Exchange& exchange, std::string body) {
-        co_await exchange.respond(200, "application/json", body);
     }
 
     // An estimate: what counts in the end is what the model's server reports.
@@ -311,29 +284,9 @@ struct Gateway::Impl {
             [this](http::Exchange& exchange) { return get_model(exchange); });
     }
 
-    void register_ollama(http::Router& router) {
-        for (const char* path : {"/api/chat", "/api/generate", "/api/embed"}) {
-            ollama::Kind kind = path == std::string_view("/api/chat")       ? ollama::Kind::chat
-                                : path == std::string_view("/api/generate") ? ollama::Kind::generate
-                                                                            : ollama::Kind::embed;
-            Endpoint endpoint = kind == ollama::Kind::embed ? Endpoint::embeddings : Endpoint::chat;
-            add(router, http::Method::post, path, ollama::error,
-                [this, kind, endpoint](http::Exchange& exchange) {
-                    return chat.handle_client(exchange, ollama::make_edge(kind, services.clock), endpoint);
-                });
-        }
-        for (const char* path : {"/api/tags", "/api/ps"})
-            add(router, http::Method::get, path, ollama::error,
-                [this](http::Exchange& exchange) { return list_models(exchange, ollama_tags); });
-        add(router, http::Method::post, "/api/show", ollama::error,
-            [this](http::Exchange& exchange) { return show_model(exchange); });
-        add_open(router, "/api/version", ollama::error, [](http::Exchange& exchange) {
-            return respond_text(exchange, R"({"version":")" NEBULA_VERSION R"("})");
-        });
-    }
-
     Services services;
     Chat chat;
+    ollama::Api ollama{chat, services};
     responses::StoredApi stored{chat, services.clock, services.responses};
     routing::Prober prober;
 };
@@ -362,7 +315,7 @@ void Gateway::register_routes(http::Router& router) {
     impl->register_media(router);
     impl->register_responses(router);
     impl->register_anthropic(router);
-    impl->register_ollama(router);
+    impl->ollama.register_routes(router);
     impl->add(router, http::Method::post, "/api/v1/chat", http::credits_error,
               [impl](http::Exchange& exchange) { return impl->chat.handle_credits(exchange); });
 }

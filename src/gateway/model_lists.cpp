@@ -57,17 +57,42 @@ std::string novita_endpoints(const catalog::Model& model) {
     return "[" + list + "]";
 }
 
-std::string ollama_details() {
-    return R"({"parent_model":"","format":"gguf","family":"","families":null,"parameter_size":"",)"
-           R"("quantization_level":""})";
+std::string ollama_details(const catalog::Model& model) {
+    return R"({"parent_model":"","format":"gguf","family":"","families":[],"parameter_size":"",)"
+           R"("quantization_level":"","context_length":)" +
+           std::to_string(model.context_length) + "}";
 }
 
-std::string ollama_model(const catalog::Model& model) {
+// Which of a client's features the model is for.
+std::string ollama_capabilities(const catalog::Model& model) {
+    std::string list;
+    auto add = [&list](const char* word) {
+        list.append(list.empty() ? "\"" : ",\"").append(word).append("\"");
+    };
+    if (model.serves("chat") || model.serves("completions")) add("completion");
+    if (model.serves("chat")) add("tools");
+    if (model.serves("chat") && model.model_class == "vision") add("vision");
+    if (model.serves("embeddings")) add("embedding");
+    return "[" + list + "]";
+}
+
+// Up to where a list adds its own members.
+std::string ollama_head(const catalog::Model& model) {
     // Clients compare digests to see whether a model changed; ours changes when it is configured anew.
     Sha256 digest = sha256(model.id + std::to_string(model.created));
     return R"({"name":)" + json_string(model.id) + R"(,"model":)" + json_string(model.id) +
-           R"(,"modified_at":)" + json_string(time_text(model)) + R"(,"size":0,"digest":")" +
-           to_hex(digest.bytes) + R"(","details":)" + ollama_details() + "}";
+           R"(,"size":0,"digest":")" + to_hex(digest.bytes) + R"(","details":)" + ollama_details(model);
+}
+
+std::string ollama_model(const catalog::Model& model) {
+    return ollama_head(model) + R"(,"modified_at":)" + json_string(time_text(model)) + R"(,"capabilities":)" +
+           ollama_capabilities(model) + "}";
+}
+
+// Every model is ready, and stays so: clients show this time as "forever".
+std::string ollama_running(const catalog::Model& model) {
+    return ollama_head(model) + R"(,"expires_at":"9999-12-31T23:59:59Z","size_vram":0,"context_length":)" +
+           std::to_string(model.context_length) + "}";
 }
 
 }  // namespace
@@ -188,12 +213,16 @@ std::string ollama_tags(const catalog::Snapshot& snapshot) {
     return R"({"models":[)" + joined(snapshot, ollama_model) + "]}";
 }
 
+std::string ollama_ps(const catalog::Snapshot& snapshot) {
+    return R"({"models":[)" + joined(snapshot, ollama_running) + "]}";
+}
+
 std::string ollama_show(const catalog::Model& model) {
-    return R"({"license":"","modelfile":"","parameters":"","template":"","details":)" + ollama_details() +
-           R"(,"model_info":{"general.architecture":"unknown","unknown.context_length":)" +
-           std::to_string(model.context_length) + R"(},"capabilities":[)" +
-           (model.serves("chat") ? R"("completion","tools")" : R"("embedding")") + R"(],"modified_at":)" +
-           json_string(time_text(model)) + "}";
+    return R"({"license":"","modelfile":"","parameters":"","template":"","details":)" +
+           ollama_details(model) +
+           R"(,"model_info":{"general.architecture":"nebula","nebula.context_length":)" +
+           std::to_string(model.context_length) + R"(},"capabilities":)" + ollama_capabilities(model) +
+           R"(,"modified_at":)" + json_string(time_text(model)) + "}";
 }
 
 }  // namespace nebula::gateway

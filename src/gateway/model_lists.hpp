@@ -26,6 +26,7 @@ std::string novita_models(const catalog::Snapshot& snapshot);
 std::string platform_models(const catalog::Snapshot& snapshot);
 /// Ollama: /api/tags, /api/ps and /api/show.
 std::string ollama_tags(const catalog::Snapshot& snapshot);
+std::string ollama_ps(const catalog::Snapshot& snapshot);
 std::string ollama_show(const catalog::Model& model);
 
 }  // namespace nebula::gateway

@@ -63,6 +63,12 @@ class Provider {
         (void)endpoint, (void)id, (void)created;
         return nullptr;
     }
+    /// Whether a refusal with a status that is otherwise about the request (400 …) is about our key or
+    /// account.
+    virtual bool is_about_us(std::string_view error_body) const {
+        (void)error_body;
+        return false;
+    }
     /// The words of an error body, empty when it has none.
     virtual std::string error_message(std::string_view body) const = 0;
 };

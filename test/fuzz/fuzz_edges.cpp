@@ -60,6 +60,8 @@ std::unique_ptr<ClientEdge> make(unsigned which, const Clock& clock) {
             return ollama::make_edge(ollama::Kind::generate, clock);
         case 3:
             return ollama::make_edge(ollama::Kind::embed, clock);
+        case 5:
+            return ollama::make_edge(ollama::Kind::embeddings, clock);
         default:
             return responses::make_edge(RequestId{1}, clock);
     }
@@ -70,8 +72,29 @@ constexpr std::string_view plain =
     R"({"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"}],"prompt":"x","input":"x"})";
 constexpr std::string_view plain_response = R"({"model":"m","input":"x"})";
 
+// What passes through is what it was, but for the model and a cap that the provider reads.
+void fuzz_native(ClientEdge& edge, std::string_view text) {
+    std::string padded(text);
+    padded.reserve(padded.size() + 64);
+    std::string_view body(padded.data(), text.size());
+    auto native = edge.native(body);
+    if (!native) {
+        if (native.error().code != Code::invalid_request) stop("refused as another's fault", text);
+        return;
+    }
+    Edits edits;
+    edits.upstream_model = "up\"stream";
+    edits.output_cap = 3;
+    std::string told = edge.native_body(body, *native, edits);
+    told.reserve(told.size() + 64);
+    auto again = edge.native(told);
+    if (!again || again->model != "up\"stream" || again->asked_output().value_or(9) > 3)
+        stop("not as edited", told);
+}
+
 void fuzz_request(ClientEdge& edge, unsigned which, std::string_view text) {
     auto chat = edge.request(text);
+    if (edge.wire() != Wire::openai) fuzz_native(edge, text);
     if (which == 0) {
         auto tokens = anthropic::count_tokens(text);
         if (tokens && *tokens < 1) stop("no tokens", text);
@@ -83,8 +106,8 @@ void fuzz_request(ClientEdge& edge, unsigned which, std::string_view text) {
     require_json(*chat);
     std::string padded = *chat;
     padded.reserve(padded.size() + 64);
-    (void)parse_request(padded, which == 3 ? Endpoint::embeddings : Endpoint::chat);
-    auto answer = edge.answer(R"({"choices":[{"message":{"content":"x"}}],"data":[]})");
+    (void)parse_request(padded, which == 3 || which == 5 ? Endpoint::embeddings : Endpoint::chat);
+    auto answer = edge.answer(R"({"choices":[{"message":{"content":"x"}}],"data":[{"embedding":[1]}]})");
     if (!answer) stop("no answer", text);
     require_json(*answer);
 }
@@ -112,8 +135,8 @@ void fuzz_stream(ClientEdge& edge, bool is_lines, std::string_view text) {
 
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
     if (size == 0) return 0;
-    unsigned which = data[0] % 5;
-    unsigned what = data[0] / 5 % 3;
+    unsigned which = data[0] % 6;
+    unsigned what = data[0] / 6 % 3;
     std::string_view text(reinterpret_cast<const char*>(data) + 1, size - 1);
     FakeClock clock;
     auto edge = make(which, clock);
@@ -125,7 +148,7 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
     if (what == 1) {
         auto answer = edge->answer(text);
         if (answer) require_json(*answer);
-    } else if (which != 3) {  // embeddings do not stream
+    } else if (which != 3 && which != 5) {  // embeddings do not stream
         fuzz_stream(*edge, which == 1 || which == 2, text);
     }
     return 0;

@@ -29,7 +29,8 @@ const open_routes = [
   'GET /api/v1/model/{id*}',
   'GET /api/v1/embeddings/models', // parts of the same list
   'GET /api/v1/images/models',
-  'GET /api/version', // asked by Ollama's clients before anything else
+  /^(GET|HEAD) \/(api\/version)?$/, // asked by Ollama's clients before anything else
+  'HEAD /api/blobs/{digest}', // there is none, whoever asks
   'GET /console/api/plans', // the price list
   'GET /console/api/packages',
   'GET /healthz', // asked by balancers, and telling nothing
@@ -127,6 +128,9 @@ function expected(access, who, calls_a_model) {
   return may() ? 'allowed' : 'forbidden';
 }
 
+// Paths of inference that are posted to and run nothing.
+const without_a_model = /\/(show|count_tokens|pull|push|create|copy|\{digest\})$/;
+
 // A refusal by the guard, told from what an operation itself answers (a wrong password is a 401, too). Novita's dialect
 // has 403 for every wrong key, the credit API 401 for whatever a key may not.
 const refusals = {
@@ -186,7 +190,7 @@ test('every route answers every role as its word says', async (t) => {
     for (const route of order) {
       // Stored responses are prompts and answers: they are for who may make them.
       const calls_a_model =
-        (route.method === 'POST' && !/\/(show|count_tokens)$/.test(route.path)) || route.path.includes('/responses/');
+        (route.method === 'POST' && !without_a_model.test(route.path)) || route.path.includes('/responses/');
       const want = expected(route.access, who, calls_a_model);
       const has_body = !['GET', 'DELETE', 'HEAD'].includes(route.method);
       const request = route.access === 'key' ? inference_request(route.path) : { json: {} };

@@ -9,6 +9,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Anthropic from '@anthropic-ai/sdk';
+import { Ollama } from 'ollama';
 import OpenAI from 'openai';
 import { FakeProvider, parse_script } from './fake_provider.mjs';
 import { Authority } from './authority.mjs';
@@ -247,4 +248,58 @@ test('the real Anthropic client reads the same scripts in Messages words', async
   }
   await assert.rejects(messages.messages.stream(say('fake:error_event')).finalMessage(), Anthropic.APIError);
   assert.equal((await messages.messages.countTokens({ model: 'm', messages: say('x').messages })).input_tokens, 7);
+});
+
+test('the real Ollama client reads the same scripts in Ollama’s words', async () => {
+  const ollama = new Ollama({ host: fake.base_url.replace(/\/v1$/, '') });
+  const say = (content) => ({ model: 'm', messages: [{ role: 'user', content }] });
+  const calls = [{ id: 'call_1', name: 'clock', arguments: '{"zone":"UTC"}' }];
+  const whole = async (request) => {
+    const parts = [];
+    for await (const part of await ollama.chat({ ...request, stream: true })) parts.push(part);
+    const joined = (name) => parts.map((part) => part.message[name] ?? '').join('');
+    const message = { content: joined('content').trim(), thinking: joined('thinking') };
+    return { ...parts.at(-1), message: { ...message, tool_calls: parts.flatMap((part) => part.message.tool_calls ?? []) } };
+  };
+  for (const read of [(request) => ollama.chat(request), whole]) {
+    fake.queue.push({ kind: 'ok', reasoning: 'let me think', text: 'It is noon.', calls, prompt_tokens: 20 });
+    const answer = await read(say('time?'));
+    assert.deepEqual([answer.message.thinking, answer.message.content], ['let me think', 'It is noon.']);
+    assert.deepEqual(answer.message.tool_calls[0].function.arguments, { zone: 'UTC' });
+    assert.deepEqual([answer.done, answer.prompt_eval_count], [true, 20]);
+    assert.equal(answer.eval_count, fake.last.usage.completion_tokens);
+    assert.deepEqual([fake.last.whole, fake.last.model], [true, 'm']);
+    await assert.rejects(read(say('fake:status status=500')), (e) => e.status_code === 500);
+    await assert.rejects(read(say('fake:cut_mid_body')));
+  }
+  await assert.rejects(whole(say('fake:error_event')), /overloaded/);
+  assert.equal((await ollama.generate({ model: 'm', prompt: 'fake:ok text=noon' })).response, 'noon');
+  assert.equal((await ollama.embed({ model: 'm', input: ['a', 'b'] })).embeddings.length, 2);
+});
+
+// No client of Google's is among the packages here; the shapes are those of its reference.
+test('Gemini’s words: whole, streamed, refused and as vectors', async () => {
+  const ask = (method, content, more = {}) =>
+    call(fake.base_url, {
+      path: `/v1beta/models/gemini-x:${method}`,
+      body: { contents: [{ role: 'user', parts: [{ text: content }] }], ...more },
+    });
+  const whole = (await ask('generateContent', 'fake:ok frames=2 cached=3')).json();
+  assert.deepEqual(whole.candidates[0], { content: { role: 'model', parts: [{ text: 'alpha beta' }] }, finishReason: 'STOP', index: 0 });
+  assert.deepEqual(whole.usageMetadata, { promptTokenCount: 7, candidatesTokenCount: 2, cachedContentTokenCount: 3, totalTokenCount: 9 });
+  assert.equal(whole.modelVersion, 'gemini-x');
+  const events = (await ask('streamGenerateContent?alt=sse', 'fake:ok frames=2')).events().map((data) => JSON.parse(data));
+  assert.deepEqual(
+    events.map((e) => [e.candidates[0].content.parts[0].text, e.candidates[0].finishReason, e.usageMetadata?.candidatesTokenCount]),
+    [
+      ['alpha ', undefined, undefined],
+      ['beta ', undefined, undefined],
+      ['', 'STOP', 2],
+    ],
+  );
+  const refused = await ask('generateContent', 'fake:status status=400 code=invalid_argument');
+  assert.deepEqual(refused.json().error, { code: 400, message: 'upstream says 400', status: 'INVALID_ARGUMENT' });
+  const requests = [{ content: { parts: [{ text: 'a' }] }, outputDimensionality: 2 }];
+  const vectors = await call(fake.base_url, { path: '/v1beta/models/e:batchEmbedContents', body: { requests } });
+  assert.deepEqual(vectors.json().embeddings, [{ values: [0.125, 0.25] }]);
 });

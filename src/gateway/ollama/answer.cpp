@@ -5,6 +5,7 @@
 
 #include "base/text.hpp"
 #include "gateway/chunk_reader.hpp"
+#include "gateway/ollama/native.hpp"
 #include "gateway/ollama/ollama.hpp"
 
 namespace nebula::gateway::ollama {
@@ -41,19 +42,39 @@ class Edge final : public ClientEdge, private ChunkSink {
 
     const char* api() const override { return "ollama"; }
     Result<std::string> request(std::string_view body) override {
-        std::string model;
-        auto made = kind_ == Kind::chat       ? chat_request(body, &model)
-                    : kind_ == Kind::generate ? generate_request(body, &model)
-                                              : embed_request(body, &model);
-        if (made) model_ = json_string(model);
+        auto make = kind_ == Kind::chat       ? chat_request
+                    : kind_ == Kind::generate ? generate_request
+                    : kind_ == Kind::embed    ? embed_request
+                                              : embeddings_request;
+        auto made = make(body, &facts_);
+        model_ = json_string(facts_.model);
         return made;
+    }
+
+    // The older form of embeddings is not among what providers are asked.
+    Wire wire() const override {
+        return facts_.may_pass && kind_ != Kind::embeddings ? Wire::ollama : Wire::openai;
+    }
+    std::string_view native_path() const override {
+        return kind_ == Kind::chat ? "/api/chat" : kind_ == Kind::generate ? "/api/generate" : "/api/embed";
+    }
+    Result<ChatRequest> native(std::string_view body) override {
+        auto native = read_native(body);
+        if (!native) return fail(std::move(native.error()));
+        native_ = std::move(*native);
+        if (kind_ == Kind::embed) native_.request.stream = false;
+        return native_.request;
+    }
+    std::string native_body(std::string_view body, const ChatRequest&, const Edits& edits) override {
+        return edit_native(body, native_, edits);
     }
 
     Result<std::string> answer(std::string_view openai_answer) override {
         boost::system::error_code failed;
         json::value value = json::parse(openai_answer, failed);
         if (failed || !value.is_object()) return unreadable();
-        return kind_ == Kind::embed ? embeddings(value.get_object()) : message(value.get_object());
+        bool has_words = kind_ == Kind::chat || kind_ == Kind::generate;
+        return has_words ? message(value.get_object()) : embeddings(value.get_object());
     }
 
     std::string_view stream_type() const override { return "application/x-ndjson"; }
@@ -144,6 +165,10 @@ class Edge final : public ClientEdge, private ChunkSink {
             if (vector == nullptr || !vector->is_array()) return unreadable();
             vectors.push_back(*vector);
         }
+        if (kind_ == Kind::embeddings) {
+            if (vectors.empty()) return unreadable();
+            return R"({"embedding":)" + json::serialize(vectors[0]) + "}";
+        }
         std::int64_t input = 0;
         if (const json::value* usage = answer.if_contains("usage"); usage != nullptr && usage->is_object())
             input = count_of(usage->get_object(), "prompt_tokens");
@@ -223,6 +248,8 @@ class Edge final : public ClientEdge, private ChunkSink {
     const Clock& clock_;
     const Ticks started_;
     ChunkReader reader_;
+    Facts facts_;
+    Native native_;
     std::string* out_ = nullptr;  // while chunk() runs
     std::string model_ = "\"\"";  // JSON text
     const char* done_reason_ = "stop";
@@ -238,6 +265,14 @@ http::Response error(const Error& error, RequestId) {
     if (error.retry_after_ms > 0)
         response.headers.emplace_back("retry-after", std::to_string((error.retry_after_ms + 999) / 1000));
     return response;
+}
+
+std::string loaded(const Load& load, Kind kind, const Clock& clock) {
+    const char* said =
+        kind == Kind::chat ? R"("message":{"role":"assistant","content":""})" : R"("response":"")";
+    return R"({"model":)" + json_string(load.model) + R"(,"created_at":)" +
+           json_string(to_iso8601(clock.now())) + "," + said + R"(,"done":true,"done_reason":")" +
+           (load.is_unload ? "unload" : "load") + "\"}";
 }
 
 std::unique_ptr<ClientEdge> make_edge(Kind kind, const Clock& clock) {

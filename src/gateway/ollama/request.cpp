@@ -4,6 +4,7 @@
 #include <deque>
 
 #include "base/text.hpp"
+#include "gateway/ollama/native.hpp"
 #include "gateway/ollama/ollama.hpp"
 
 namespace nebula::gateway::ollama {
@@ -22,13 +23,15 @@ std::string_view text_of(const json::object& object, std::string_view name) {
                                                   : std::string_view();
 }
 
-Result<json::object> parse_object(std::string_view body) {
+Result<json::object> parse_object(std::string_view body, Facts* facts) {
     boost::system::error_code failed;
     json::parse_options options;
     options.max_depth = 128;
     json::value value = json::parse(body, failed, {}, options);
     if (failed || !value.is_object()) return fail(Code::invalid_request, "the body must be a JSON object");
     if (text_of(value.get_object(), "model").empty()) return bad("model", "is required");
+    if (facts != nullptr)
+        *facts = {std::string(text_of(value.get_object(), "model")), may_pass(value.get_object())};
     return std::move(value.get_object());
 }
 
@@ -148,10 +151,9 @@ class Conversation {
 
 }  // namespace
 
-Result<std::string> chat_request(std::string_view body, std::string* model) {
-    auto from = parse_object(body);
+Result<std::string> chat_request(std::string_view body, Facts* facts) {
+    auto from = parse_object(body, facts);
     if (!from) return fail(std::move(from.error()));
-    if (model != nullptr) *model = text_of(*from, "model");
     json::object out;
     if (auto done = common(*from, out); !done) return fail(std::move(done.error()));
     auto messages = Conversation().read(from->if_contains("messages"));
@@ -162,10 +164,9 @@ Result<std::string> chat_request(std::string_view body, std::string* model) {
     return json::serialize(out);
 }
 
-Result<std::string> generate_request(std::string_view body, std::string* model) {
-    auto from = parse_object(body);
+Result<std::string> generate_request(std::string_view body, Facts* facts) {
+    auto from = parse_object(body, facts);
     if (!from) return fail(std::move(from.error()));
-    if (model != nullptr) *model = text_of(*from, "model");
     for (const char* unable : {"suffix", "template", "raw"}) {
         const json::value* value = from->if_contains(unable);
         bool is_given = value != nullptr && !value->is_null() && *value != json::value("") &&
@@ -183,15 +184,35 @@ Result<std::string> generate_request(std::string_view body, std::string* model) 
     return json::serialize(out);
 }
 
-Result<std::string> embed_request(std::string_view body, std::string* model) {
-    auto from = parse_object(body);
+Result<std::string> embed_request(std::string_view body, Facts* facts) {
+    auto from = parse_object(body, facts);
     if (!from) return fail(std::move(from.error()));
-    if (model != nullptr) *model = text_of(*from, "model");
     const json::value* input = from->if_contains("input");
     if (input == nullptr) return bad("input", "is required");
     json::object out{{"model", text_of(*from, "model")}, {"input", *input}};
     if (const json::value* dimensions = from->if_contains("dimensions")) out["dimensions"] = *dimensions;
     return json::serialize(out);
+}
+
+Result<std::string> embeddings_request(std::string_view body, Facts* facts) {
+    auto from = parse_object(body, facts);
+    if (!from) return fail(std::move(from.error()));
+    const json::value* prompt = from->if_contains("prompt");
+    if (prompt == nullptr || !prompt->is_string()) return bad("prompt", "must be a string");
+    return json::serialize(json::object{{"model", text_of(*from, "model")}, {"input", *prompt}});
+}
+
+std::optional<Load> read_load(std::string_view body, Kind kind) {
+    auto from = parse_object(body, nullptr);
+    if (!from) return std::nullopt;
+    const json::value* said = from->if_contains(kind == Kind::chat ? "messages" : "prompt");
+    bool is_empty = said == nullptr || said->is_null() || *said == json::value("") ||
+                    (said->is_array() && said->get_array().empty());
+    if (!is_empty) return std::nullopt;
+    const json::value* keep = from->if_contains("keep_alive");
+    bool is_unload = keep != nullptr &&
+                     (*keep == json::value(0) || *keep == json::value("0") || *keep == json::value("0s"));
+    return Load{std::string(text_of(*from, "model")), is_unload};
 }
 
 }  // namespace nebula::gateway::ollama

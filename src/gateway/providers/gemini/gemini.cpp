@@ -13,6 +13,7 @@
 namespace nebula::gateway::gemini {
 namespace {
 
+namespace json = boost::json;
 namespace ondemand = raw::ondemand;
 
 // Of https://ai.google.dev/api/generate-content#FinishReason. What is neither an end nor a filter is the
@@ -213,19 +214,30 @@ class GeminiProvider final : public Provider {
                                           Time created) const override {
         return std::make_unique<GeminiTranslator>(endpoint, id, created);
     }
-    // Refusals of a stream come as a list of one.
+    // A wrong key is a wrong argument to Google; an account without billing lacks a precondition.
+    bool is_about_us(std::string_view error_body) const override {
+        json::object error = error_of(error_body);
+        if (members::text_of(error, "status") == "FAILED_PRECONDITION") return true;
+        const json::array* details = members::array_of(error, "details");
+        return details != nullptr && std::ranges::any_of(*details, [](const json::value& detail) {
+                   const json::object* one = detail.if_object();
+                   return one != nullptr && members::text_of(*one, "reason").starts_with("API_KEY_");
+               });
+    }
     std::string error_message(std::string_view body) const override {
-        namespace json = boost::json;
+        return std::string(members::text_of(error_of(body), "message"));
+    }
+
+   private:
+    // Refusals of a stream come as a list of one.
+    static json::object error_of(std::string_view body) {
         boost::system::error_code failed;
         json::value value = json::parse(body, failed);
         if (failed) return {};
-        if (const json::array* list = value.if_array(); list != nullptr && !list->empty()) {
-            json::value first = list->front();
-            value = std::move(first);
-        }
-        const json::object* object = value.if_object();
-        const json::object* error = object != nullptr ? openai_request::object_of(*object, "error") : nullptr;
-        return error != nullptr ? std::string(openai_request::text_of(*error, "message")) : std::string();
+        const json::array* list = value.if_array();
+        const json::value& one = list != nullptr && !list->empty() ? list->front() : value;
+        const json::object* error = one.is_object() ? members::object_of(one.get_object(), "error") : nullptr;
+        return error != nullptr ? *error : json::object();
     }
 };
 

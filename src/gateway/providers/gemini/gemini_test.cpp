@@ -493,6 +493,13 @@ TEST(GeminiProvider, KnowsItsPathsAndErrors) {
         "bad");
     EXPECT_EQ(provider().error_message(R"([{"error":{"message":"bad"}}])"), "bad");
     EXPECT_EQ(provider().error_message("<html>"), "");
+    // A wrong key is no fault of the customer's request.
+    EXPECT_TRUE(provider().is_about_us(R"({"error":{"code":400,"message":"API key not valid.",
+        "status":"INVALID_ARGUMENT","details":[{"@type":"x","reason":"API_KEY_INVALID"}]}})"));
+    EXPECT_TRUE(provider().is_about_us(R"([{"error":{"status":"FAILED_PRECONDITION"}}])"));
+    EXPECT_FALSE(
+        provider().is_about_us(R"({"error":{"status":"INVALID_ARGUMENT","details":[{"reason":"X"}]}})"));
+    EXPECT_FALSE(provider().is_about_us("<html>"));
 }
 
 }  // namespace

@@ -166,7 +166,7 @@ class OllamaTranslator final : public Translator {
     bool event(std::string_view data, std::string& lines) override {
         if (data.ends_with('\n')) data.remove_suffix(1);
         if (data.ends_with('\r')) data.remove_suffix(1);
-        if (data.empty()) return true;
+        if (data.empty() || is_done_) return true;  // nothing follows the end
         if (!read_line(document_, data, line_)) return false;
         if (!line_.error.empty()) {
             add_error_line(line_.error, lines);
@@ -177,6 +177,7 @@ class OllamaTranslator final : public Translator {
         if (line_.is_done) {
             finish();
             lines += "[DONE]\n";
+            is_done_ = true;
         }
         return true;
     }
@@ -236,6 +237,7 @@ class OllamaTranslator final : public Translator {
     Line line_;
     bool as_base64_ = false;
     bool hides_thinking_ = false;
+    bool is_done_ = false;
 };
 
 class OllamaProvider final : public Provider {

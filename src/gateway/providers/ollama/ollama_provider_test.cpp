@@ -205,6 +205,7 @@ TEST(OllamaProvider, MakesIdsOfCallsThatHaveNone) {
     ASSERT_TRUE(translator->event(R"({"model":"m","message":{"role":"assistant","content":""},"done":true,)"
                                   R"("done_reason":"stop","prompt_eval_count":5,"eval_count":2})",
                                   lines));
+    ASSERT_TRUE(translator->event(call, lines)) << "nothing follows the end";
     StreamReader reader;
     reader.take(lines);
     Said said = reader.said();
