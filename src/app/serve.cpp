@@ -99,6 +99,8 @@ class Server {
 
     std::vector<std::string> load_catalog() {
         auto built = build_catalog(loaded_.settings, runtime_.scan(), services_->clock.now());
+        for (std::string& problem : gateway::check_guardrails(loaded_.settings.gateway))
+            built.problems.push_back(std::move(problem));
         if (built.snapshot) services_->catalog.replace(built.snapshot);
         return built.problems;
     }

@@ -261,7 +261,10 @@ catalog::Built build_catalog(const AppSettings& settings, const std::vector<runt
 }
 
 std::vector<std::string> check_catalog(const AppSettings& settings) {
-    return build_catalog(settings, runtime::find_model_files(settings.runtime), Time()).problems;
+    auto problems = build_catalog(settings, runtime::find_model_files(settings.runtime), Time()).problems;
+    for (std::string& problem : gateway::check_guardrails(settings.gateway))
+        problems.push_back(std::move(problem));
+    return problems;
 }
 
 }  // namespace nebula::app

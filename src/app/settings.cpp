@@ -55,6 +55,8 @@ void AppSettings::describe(settings::Visitor& v) {
     v.section({.name = "request_log", .help = "What is told of requests beside their bill."}, request_log);
     v.section({.name = "telemetry", .help = "Traces for an OpenTelemetry collector."}, telemetry);
     v.section({.name = "responses", .help = "Stored responses of OpenAI's Responses API."}, responses);
+    v.section({.name = "cache", .help = "Answers kept for requests that come again."}, gateway.cache);
+    v.list({.name = "guardrail", .help = "What requests and answers are checked for."}, gateway.guardrails);
     v.section({.name = "runtime", .help = "Local models."}, runtime);
     v.section({.name = "catalog", .help = "Models that are found by themselves."}, catalog);
     v.list({.name = "provider", .help = "Who answers requests.", .apply = settings::Apply::live}, providers);

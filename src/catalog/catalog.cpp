@@ -15,6 +15,11 @@ constexpr std::int64_t local_context_default = 4096;
 constexpr Nanos local_price_input{50'000'000};    // 0.05 per million
 constexpr Nanos local_price_output{100'000'000};  // 0.10 per million
 
+Caching caching_of(const std::string& word) {
+    if (word == "always") return Caching::always;
+    return word == "never" ? Caching::never : Caching::asked;
+}
+
 Disconnect disconnect_of(const std::string& word) {
     if (word == "drain") return Disconnect::drain;
     if (word == "cancel") return Disconnect::cancel;
@@ -110,6 +115,7 @@ class Builder {
         model->strategy = strategy_of(from.strategy);
         model->affinity = affinity_of(from.affinity);
         model->disconnect = disconnect_of(from.disconnect);
+        model->caching = caching_of(from.cache);
         model->rpm = from.rpm;
         model->tpm = from.tpm;
         model->ipm = from.ipm;

@@ -89,6 +89,7 @@ struct ModelSettings {  // [[model]]
     std::string affinity = "session";   // see Affinity
     std::vector<std::string> aliases;
     std::string disconnect = "bill_delivered";  // bill_delivered | drain | cancel
+    std::string cache = "asked";                // asked | always | never
     std::string owned_by = "nebula";
     std::string model_class = "basic";  // what plans entitle to: basic, vision, …
     std::int64_t rpm = 0;               // per account
@@ -147,6 +148,8 @@ enum class Affinity : std::uint8_t { none, session, prefix };
 /// routes beyond a reload without looking up names. Any thread.
 std::uint32_t number_of(std::string_view text);
 enum class Disconnect { bill_delivered, drain, cancel };
+/// When answers may come from the cache: where the request or its key asks for it, always, or never.
+enum class Caching { asked, always, never };
 struct Model {
     std::string id;
     std::int64_t created = 0;  // UNIX seconds
@@ -162,6 +165,7 @@ struct Model {
     Affinity affinity = Affinity::session;
     billing::Prices worst_prices;  // no route costs more in any respect
     Disconnect disconnect = Disconnect::bill_delivered;
+    Caching caching = Caching::asked;
     std::int64_t rpm = 0, tpm = 0, ipm = 0;
     std::string default_temperature;  // a JSON number, or empty
     std::vector<Route> routes;

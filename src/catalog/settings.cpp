@@ -139,6 +139,13 @@ void ModelSettings::describe(settings::Visitor& v) {
          .apply = live,
          .one_of = {"bill_delivered", "drain", "cancel"}},
         disconnect);
+    v.field(
+        {.name = "cache",
+         .help = "Answers from the cache: asked serves requests and keys that ask for it, always serves all "
+                 "that do not refuse it, never none.",
+         .apply = live,
+         .one_of = {"asked", "always", "never"}},
+        cache);
     v.field({.name = "owned_by", .help = "What the list of models says about its origin.", .apply = live},
             owned_by);
     v.field({.name = "model_class",

@@ -12,9 +12,11 @@
 #include "accounts/accounts.hpp"
 #include "billing/billing.hpp"
 #include "catalog/catalog.hpp"
+#include "gateway/cache/use.hpp"
 #include "gateway/chat_request.hpp"
 #include "gateway/client_edge.hpp"
 #include "gateway/completion.hpp"
+#include "gateway/guardrails/use.hpp"
 #include "gateway/provider.hpp"
 #include "gateway/routing/slot_queue.hpp"
 #include "gateway/trail.hpp"
@@ -84,6 +86,8 @@ struct Call {
     bool has_model_check = false;  // the last of them is the model's
     std::int64_t rate_tokens = 0;  // taken from the token limits so far
     Ticks rate_taken_at{};
+    std::unique_ptr<CacheUse> cache;  // null: it is not asked for
+    std::unique_ptr<GuardUse> guard;  // null: no rail applies
 
     // Known after forwarding.
     const catalog::Provider* provider = nullptr;  // the one that answers
@@ -104,7 +108,11 @@ struct Call {
     bool has_further_model = false;        // behind the one that is asked now
     routing::SlotWait* waiting = nullptr;  // for a provider's slot
 
-    catalog::Disconnect disconnect() const { return model->disconnect; }
+    /// While others wait for the same answer it is read to its end, whatever the client does.
+    catalog::Disconnect disconnect() const {
+        return cache && cache->flight.has_followers() ? catalog::Disconnect::drain : model->disconnect;
+    }
+    bool is_hit() const { return cache && cache->hit; }
     std::span<const std::shared_ptr<const catalog::Model>> all_models() const {
         return models.empty() ? std::span(&model, 1) : std::span(models);
     }

@@ -13,7 +13,7 @@ class Watch {
         exchange_.on_gone([&call] {
             call.is_client_gone = true;
             if (call.waiting != nullptr) call.waiting->leave();
-            if (!call.model || call.model->disconnect != catalog::Disconnect::drain) call.cancel.cancel();
+            if (!call.model || call.disconnect() != catalog::Disconnect::drain) call.cancel.cancel();
         });
     }
     ~Watch() { exchange_.on_gone({}); }
@@ -32,16 +32,23 @@ Chat::Chat(const GatewaySettings& settings, Services services)
       credit_request_price_(Nanos::parse(settings.credit_request_price).value_or(Nanos{Nanos::per_credit})),
       credit_batch_price_(Nanos::parse(settings.credit_batch_price).value_or(Nanos{2 * Nanos::per_credit})),
       upstreams_(services.clock, services.metrics),
+      rails_(settings.guardrails, services.metrics, rail_problems_),
+      cache_(settings.cache, services.clock, services.metrics),
+      flights_(settings.cache, services.metrics),
       unauthenticated_(
           services.metrics.counter("nebula_unauthenticated_total", "Requests without a valid key.")),
       rate_limited_(
           services.metrics.counter("nebula_rate_limited_total", "Requests refused by a rate limit.")),
       unpaid_(services.metrics.counter("nebula_payment_required_total",
-                                       "Requests that the balance did not pay for.")) {}
+                                       "Requests that the balance did not pay for.")),
+      notes_waiting_(
+          services.metrics.gauge("nebula_guardrail_notes", "Hooks that are being told of streams.")) {}
 
 Chat::~Chat() {
     background_.close();
+    notes_.close();
     background_.wait();
+    notes_.wait();
 }
 
 Async<void> Chat::handle(http::Exchange& exchange, Endpoint endpoint, bool is_openrouter) {
@@ -75,6 +82,10 @@ Async<void> Chat::handle_client(http::Exchange& exchange, std::unique_ptr<Client
 
 Async<void> Chat::refuse(Call& call, Error error) {
     call.trail.fail(error.code, http::status_of(error.code));
+    if (call.guard && call.guard->refusal) {
+        co_await refuse_flagged(call, std::move(error));
+        co_return;
+    }
     co_await call.exchange.respond_error(std::move(error));
 }
 
@@ -101,7 +112,7 @@ Async<Result<void>> Chat::settle(Call& call, billing::Outcome outcome) {
     metrics.output_tokens.add(static_cast<std::uint64_t>(usage.output));
     if (call.first_token_us > 0) metrics.first_token.observe_us(call.first_token_us);
     if (!call.key) co_return Result<void>();
-    correct_rate(call, usage.input + usage.output);
+    correct_rate(call, call.is_hit() ? 0 : usage.input + usage.output);
 
     auto took = services_.clock.ticks() - call.exchange.started();
     billing::UsageRecord record;

@@ -9,6 +9,7 @@
 #include "async/task_group.hpp"
 #include "gateway/call.hpp"
 #include "gateway/gateway.hpp"
+#include "gateway/guardrails/ask.hpp"
 #include "gateway/observer.hpp"
 #include "gateway/upstreams.hpp"
 
@@ -60,9 +61,43 @@ class Chat {
     void lower_cap(Call& call, std::int64_t asked, std::int64_t prompt_max) const;
     Result<void> check_ip(http::Exchange& exchange, ratelimit::Kind kind, std::int64_t rpm);
     Async<Result<std::shared_ptr<const accounts::Key>>> authenticate_person(http::Exchange& exchange);
+    /// Largest counts that can be true; again when the prompt has changed.
+    static void bound(Call& call);
+    /// Rights, limits, rails, cache, money: in this order, so that what is refused took nothing of the next.
+    Async<Result<void>> admit_paying(Call& call);
     // Credit API: credits_edge.cpp
     Async<void> refuse_credits(Call& call, Error error);
     static std::string with_credits(const Call& call, std::string_view answer);
+
+    // The cache: chat_cached.cpp
+    Result<void> look_up(Call& call);
+    void use_entry(Call& call, std::shared_ptr<const CacheEntry> entry);
+    Async<Result<void>> share(Call& call);
+    Async<Result<void>> hold_for_hit(Call& call);
+    Async<bool> answer_cached(Call& call);
+    void keep_answer(Call& call);
+
+    // Guard rails: chat_guarded.cpp
+    void find_rails(Call& call) const;
+    /// A request that a rail refuses, in its dialect.
+    static Async<void> refuse_flagged(Call& call, Error error);
+    Result<void> judge(Call& call) const;
+    Async<Result<void>> guard_request(Call& call);
+    static void tell_matched(Call& call);
+    static void rail_failed(Call& call, const guardrails::Rail& rail, const Error& error);
+    Async<Result<std::string>> post(Call* call, http::Origin origin, std::string path, std::string headers,
+                                    std::string body, const guardrails::Rail& rail);
+    Async<void> moderate(Call& call, const guardrails::Rail& rail);
+    Async<Result<std::string>> ask_moderation(Call& call, const guardrails::Rail& rail);
+    Async<Result<guardrails::HookAnswer>> call_hook(Call* call, const guardrails::Rail& rail,
+                                                    std::string body);
+    static std::string hook_body(const Call& call, const guardrails::Rail& rail, std::string_view stage,
+                                 std::string_view body);
+    Async<void> ask_hook(Call& call, const guardrails::Rail& rail);
+    static Result<void> replace_request(Call& call, std::string body);
+    Async<Result<std::string>> guard_answer(Call& call, std::string_view whole);
+    void tell_hooks(Call& call);
+    Async<void> tell_hook(const guardrails::Rail& rail, std::string body);
 
     static Result<void> translate(Call& call);
     static Result<ChatRequest> parse_upload(Call& call);
@@ -87,6 +122,8 @@ class Chat {
     Async<StreamEnd> relay_sound(Call& call, http::ClientResponse& upstream);  // media/chat_media.cpp
     Async<Attempt> answer_refusal(Call& call, http::ClientResponse& upstream, Trial& trial);
     Attempt note_status(Call& call, const http::ClientResponse& upstream, Trial& trial);
+    /// What stands between this call and a provider of that kind.
+    void speak(Call& call, const Provider& kind) const;
     /// The translator and the provider's body of this attempt; empty: the client's bytes are edited in place.
     Result<std::string> prepare(Call& call, const catalog::Route& route) const;
     Async<Result<std::unique_ptr<http::ClientResponse>>> send(Call& call, const catalog::Route& route,
@@ -105,12 +142,18 @@ class Chat {
     Observer observer_{services_};
     const Nanos credit_request_price_, credit_batch_price_;
     Upstreams upstreams_;
+    std::vector<std::string> rail_problems_;  // none: they were checked when the settings were read
+    const guardrails::Rails rails_;
+    ResponseCache cache_;
+    Flights flights_;
     std::shared_mutex metrics_mutex_;
     std::map<std::string, std::unique_ptr<ModelMetrics>, std::less<>> model_metrics_;
     metrics::Counter& unauthenticated_;
     metrics::Counter& rate_limited_;
     metrics::Counter& unpaid_;
     TaskGroup background_{"gateway"};
+    metrics::Gauge& notes_waiting_;
+    TaskGroup notes_{"guardrail hooks"};
 };
 
 }  // namespace nebula::gateway

@@ -200,11 +200,7 @@ Async<Result<void>> Chat::admit(Call& call) {
         if (!loaded) co_return fail(std::move(loaded.error()));
         call.terms = std::move(*loaded);
     }
-    Result<void> admitted = check_rights(call, *call.model);
-    drop_forbidden(call);
-    set_prices(call);
-    if (admitted) admitted = co_await take_rate(call);
-    if (admitted) admitted = co_await take_hold(call);
+    auto admitted = co_await admit_paying(call);
     if (!admitted) {
         call.metrics->refused.add();
         co_return admitted;
@@ -224,6 +220,26 @@ Result<ChatRequest> Chat::parse_upload(Call& call) {
         call.body = call.translated;
     }
     return media::parse_form_request(call.body, call.form_type, call.endpoint);
+}
+
+Async<Result<void>> Chat::admit_paying(Call& call) {
+    Result<void> admitted = check_rights(call, *call.model);
+    drop_forbidden(call);
+    set_prices(call);
+    if (admitted && !rails_.empty()) find_rails(call);
+    // Rails change what is asked, and they cost something: then the limits come first.
+    if (admitted && !call.guard) admitted = look_up(call);
+    if (admitted) admitted = co_await take_rate(call);
+    if (admitted && call.guard) {
+        admitted = co_await guard_request(call);
+        if (admitted) admitted = look_up(call);
+        if (!admitted || call.is_hit()) correct_rate(call, 0);
+    }
+    if (admitted && call.cache && !call.cache->hit) admitted = co_await share(call);
+    if (admitted) admitted = call.is_hit() ? co_await hold_for_hit(call) : co_await take_hold(call);
+    // An answer that the balance cut short is nobody else's.
+    if (call.output_cap) call.cache.reset();
+    co_return admitted;
 }
 
 Result<void> Chat::translate(Call& call) {
@@ -296,7 +312,8 @@ Async<Result<void>> Chat::take_rate(Call& call) {
     if (call.check_count == 0) co_return Result<void>();
 
     // What the client asks for explicitly counts in advance; the rest is corrected when the usage is known.
-    call.rate_tokens = call.likely_prompt() + call.request.asked_output().value_or(0) * call.request.n;
+    call.rate_tokens =
+        call.is_hit() ? 0 : call.likely_prompt() + call.request.asked_output().value_or(0) * call.request.n;
     ratelimit::Use use{.tokens = call.rate_tokens,
                        .images = info(call.endpoint).is_image ? call.request.n : 0};
     call.rate_taken_at = services_.clock.ticks();

@@ -187,11 +187,15 @@ Chat::Attempt Chat::note_status(Call& call, const http::ClientResponse& upstream
     return Attempt::try_next;
 }
 
+void Chat::speak(Call& call, const Provider& kind) const {
+    call.kind = &kind;
+    call.is_native = call.client && kind.wire() != Wire::openai && call.client->wire() == kind.wire() &&
+                     !(call.guard && call.guard->needs_translation());
+    call.translator = kind.translate(call.endpoint, call.exchange.id().text(), services_.clock.now());
+}
+
 Result<std::string> Chat::prepare(Call& call, const catalog::Route& route) const {
-    call.kind = &provider_of(route.provider->kind);
-    call.is_native =
-        call.client && call.kind->wire() != Wire::openai && call.client->wire() == call.kind->wire();
-    call.translator = call.kind->translate(call.endpoint, call.exchange.id().text(), services_.clock.now());
+    speak(call, provider_of(route.provider->kind));
     if (!call.kind->serves(call.endpoint))
         return fail(Code::invalid_request,
                     "the provider of this model does not serve " + std::string(info(call.endpoint).word),
@@ -259,7 +263,17 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
         fail_trial(call, trial, "malformed");
         co_return Attempt::try_next;
     }
-    std::string told;
+    std::string told, guarded;
+    if (call.guard && call.guard->output) {
+        auto judged = co_await guard_answer(call, whole);
+        if (!judged) {
+            call.error = std::move(judged.error());
+            fail_trial(call, trial, "malformed");
+            co_return Attempt::try_next;
+        }
+        guarded = std::move(*judged);
+        whole = guarded;
+    }
     if (call.client && !call.is_native) {
         auto translated = call.client->answer(whole);
         if (!translated) {
@@ -271,6 +285,11 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
     }
     trial.upstream.succeeded();
     trial.succeeded(services_.clock.ticks(), answer.usage.usage.output);
+    if (call.cache) {
+        call.cache->begin(trial.route.provider->kind,
+                          upstream.header("content-type").value_or("application/json"));
+        call.cache->record(*body);
+    }
     call.usage = answer.usage;
     call.trail.restart();
     call.trail.note(answer.raw_id, answer.raw_finish);
@@ -289,6 +308,7 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
         bool is_kept = co_await call.client->keep(call.billed);
         if (!is_kept) told = call.client->answer(whole).value_or(told);
     }
+    if (call.cache) keep_answer(call);
     (call.is_client_gone ? call.metrics->client_left : call.metrics->completed).add();
     if ((call.client || call.translator) && !call.is_native) type = "application/json";
     if (call.edge == Edge::credits) told = with_credits(call, whole);
@@ -302,6 +322,7 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
 Async<Chat::Attempt> Chat::answer_refusal(Call& call, http::ClientResponse& upstream, Trial& trial) {
     int status = upstream.status();
     trial.answered();
+    if (call.cache) call.cache->flight.release();  // whoever waits would be refused as well
     std::string type(upstream.header("content-type").value_or("application/json"));
     auto body = co_await upstream.read_all(refusal_bytes_max);
     if (body && call.kind->is_about_us(*body)) {
@@ -340,10 +361,12 @@ Async<Chat::Attempt> Chat::answer_stream(Call& call, std::unique_ptr<http::Clien
     call.usage_chunk.clear();
     call.trail.restart();
     if (call.client) call.client->restart();
+    if (call.guard && call.guard->output) call.guard->output->restart();
     if (call.is_sound) {
         end = co_await relay_sound(call, *upstream);
     } else if (is_stream(call, *upstream)) {
         std::string type(*upstream->header("content-type"));
+        if (call.cache) call.cache->begin(trial.route.provider->kind, type);
         end = co_await relay_stream(call, *upstream, std::move(type), services_.clock);
     } else {
         end.error = upstream_error("the provider sent no event stream", "wrong content-type");
@@ -391,6 +414,8 @@ Async<void> Chat::finish_stream(Call& call, std::string last_event) {
         call.exchange.abort(error_event(call, settled.error()));
         co_return;
     }
+    if (call.cache) keep_answer(call);
+    if (call.guard) tell_hooks(call);
     if (call.is_client_gone) {
         call.metrics->client_left.add();
         call.exchange.abort("");

@@ -93,6 +93,10 @@ Result<void> Chat::choose_models(Call& call) {
 void Chat::ask(Call& call, std::shared_ptr<const catalog::Model> model) {
     call.model = std::move(model);
     call.metrics = &metrics_of(*call.model);
+    bound(call);
+}
+
+void Chat::bound(Call& call) {
     std::int64_t context = call.model->context_length;
     std::int64_t prompt_max = static_cast<std::int64_t>(call.request.prompt_bytes) + template_tokens;
     std::int64_t output_max = std::max(context, call.request.asked_output().value_or(0));

@@ -52,9 +52,14 @@ routing::Candidates Chat::plan_routes(const Call& call) const {
 }
 
 Async<void> Chat::forward(Call& call) {
-    routing::Candidates order = plan_routes(call);
     call.error = {.code = Code::upstream_failed, .message = "no provider of this model is available now"};
-    bool is_answered = co_await try_routes(call, order);
+    bool is_answered = false;
+    if (call.is_hit()) {
+        is_answered = co_await answer_cached(call);
+    } else {
+        routing::Candidates order = plan_routes(call);
+        is_answered = co_await try_routes(call, order);
+    }
     if (is_answered) co_return;
     if (call.is_client_gone) {
         call.trail.fail(Code::cancelled, http::status_of(Code::cancelled));

@@ -67,6 +67,13 @@ void GatewaySettings::describe(settings::Visitor& v) {
             credit_batch_price);
 }
 
+std::vector<std::string> check_guardrails(const GatewaySettings& settings) {
+    metrics::Registry unused;
+    std::vector<std::string> problems;
+    guardrails::Rails rails(settings.guardrails, unused, problems);
+    return problems;
+}
+
 struct Gateway::Impl {
     Impl(const GatewaySettings& settings, Services the_services)
         : services(the_services),

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "accounts/accounts.hpp"
 #include "accounts/guard.hpp"
@@ -13,6 +14,8 @@
 #include "base/settings.hpp"
 #include "billing/billing.hpp"
 #include "catalog/catalog.hpp"
+#include "gateway/cache/cache.hpp"
+#include "gateway/guardrails/settings.hpp"
 #include "http/client.hpp"
 #include "http/http.hpp"
 #include "ratelimit/ratelimit.hpp"
@@ -30,8 +33,10 @@ struct GatewaySettings {  // [gateway]
     std::int64_t answer_bytes_max = 64 * 1024 * 1024;  // JSON answer kept in memory
     std::int64_t upload_bytes_max = 32 * 1024 * 1024;  // multipart request: sound, images
     std::chrono::milliseconds request_timeout{900'000};
-    std::string credit_request_price = "1";  // decimal credits; of POST /api/v1/chat
-    std::string credit_batch_price = "2";    // with ?batch=1
+    std::string credit_request_price = "1";     // decimal credits; of POST /api/v1/chat
+    std::string credit_batch_price = "2";       // with ?batch=1
+    CacheSettings cache;                        // [cache]
+    std::vector<GuardrailSettings> guardrails;  // [[guardrail]]
     void describe(settings::Visitor& v);
 };
 
@@ -68,6 +73,9 @@ class Gateway {
     struct Impl;
     std::unique_ptr<Impl> impl_;
 };
+
+/// Every mistake in the [[guardrail]] sections.
+std::vector<std::string> check_guardrails(const GatewaySettings& settings);
 
 /// How errors look to OpenAI clients: {"error":{"message","type","param","code"}}.
 http::Response openai_error(const Error& error, RequestId request);

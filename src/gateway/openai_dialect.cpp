@@ -1,6 +1,7 @@
 // Wire facts of OpenAI's errors: status, type and code words as its clients expect them.
 #include "base/text.hpp"
 #include "gateway/gateway.hpp"
+#include "gateway/guardrails/rails.hpp"
 #include "http/dialects.hpp"
 
 namespace nebula::gateway {
@@ -14,7 +15,8 @@ struct Words {
 Words words_of(const Error& error) {
     switch (error.code) {
         case Code::invalid_request:
-            return {"invalid_request_error", nullptr};
+            return {"invalid_request_error",
+                    error.param == guardrails::content_policy ? "content_policy_violation" : nullptr};
         case Code::unauthenticated:
             return {"invalid_request_error", "invalid_api_key"};
         case Code::forbidden:
@@ -55,7 +57,8 @@ Words words_of(const Error& error) {
 http::Response openai_error(const Error& error, RequestId) {
     Words words = words_of(error);
     // The parameter of a rate limit names the unit, which the type already says.
-    bool has_param = !error.param.empty() && error.code != Code::rate_limited;
+    bool has_param =
+        !error.param.empty() && error.code != Code::rate_limited && error.param != guardrails::content_policy;
     http::Response response;
     response.status = http::status_of(error.code);
     // What a request builds on is a part of it.

@@ -44,7 +44,11 @@ class Relay {
         while (true) {
             auto piece = co_await upstream_.read();
             if (!piece) co_return failure(std::move(piece.error()));
-            if (piece->empty()) co_return clean_end();
+            if (piece->empty()) {
+                StreamEnd end = clean_end();
+                if (end.kind == StreamEnd::Kind::done) co_await flush();  // what rails held back
+                co_return end;
+            }
             if (!framer_.push(*piece)) {
                 co_return failure(
                     broken("the provider sent an event that is too large", "event above the limit"));
@@ -69,6 +73,8 @@ class Relay {
         bool whole = finished_ && !framer_.pending() && (is_media_ || !upstream_.ends_with_connection());
         if (!whole) return failure(broken("the provider's stream ended early", "end without [DONE]"));
         if (is_media_) return {.kind = StreamEnd::Kind::done, .last_event = take_held()};
+        if (is_guarded() && !finish_guarded())
+            return failure(broken("the provider sent an invalid event", "chunk cannot be told"));
         // A client of the provider's own API has had the last event by now.
         return {.kind = StreamEnd::Kind::done, .last_event = call_.is_native ? "" : "data: [DONE]\n\n"};
     }
@@ -76,6 +82,7 @@ class Relay {
     // Looks at every complete event of the piece; what may be passed on is queued for flush().
     std::optional<StreamEnd> read_events() {
         for (auto event = framer_.next(); !event.empty(); event = framer_.next()) {
+            if (call_.cache) call_.cache->record(event);
             std::string_view data = call_.kind->streams_lines() ? event : http::sse_data(event, scratch_);
             auto end = call_.translator ? read_foreign(event, data) : read_openai(event, data);
             if (end) return end;
@@ -112,6 +119,8 @@ class Relay {
             case Completion::Kind::done:
                 if (!started_ && !finished_)
                     return failure(broken("the provider sent an empty stream", "[DONE] without content"));
+                if (is_guarded() && !finish_guarded())
+                    return failure(broken("the provider sent an invalid event", "chunk cannot be told"));
                 return StreamEnd{.kind = StreamEnd::Kind::done,
                                  .last_event = take_held() + last_event(event)};
             case Completion::Kind::comment:
@@ -119,7 +128,7 @@ class Relay {
                 break;
             case Completion::Kind::chunk:
                 take(chunk);
-                call_.trail.keep_output(data);
+                if (!is_guarded()) call_.trail.keep_output(data);
                 if (is_media_) {
                     queue_media(event, chunk);
                     break;
@@ -129,7 +138,11 @@ class Relay {
                     call_.usage_chunk = data;  // waits for the charge
                     break;
                 }
-                if (call_.client) {
+                if (is_guarded()) {
+                    if (!read_guarded(chunk, data))
+                        return failure(
+                            broken("the provider sent an invalid event", "chunk cannot be judged"));
+                } else if (call_.client) {
                     if (!call_.client->chunk(data, unsent_))
                         return failure(broken("the provider sent an invalid event", "chunk cannot be told"));
                 } else if (is_ours(chunk)) {
@@ -142,6 +155,35 @@ class Relay {
                 break;
         }
         return std::nullopt;
+    }
+
+    bool is_guarded() const { return call_.guard && call_.guard->output; }
+
+    // What the rails leave of a chunk, told as the client reads it. False: it cannot be judged or told.
+    bool read_guarded(const Completion& chunk, std::string_view data) {
+        call_.guard->lines.clear();
+        if (!call_.guard->output->chunk(data, call_.guard->lines)) return false;
+        return is_ours(chunk) && !call_.client ? true : tell_guarded();
+    }
+    bool finish_guarded() {
+        call_.guard->lines.clear();
+        call_.guard->output->finish(call_.guard->lines);
+        return tell_guarded();
+    }
+    bool tell_guarded() {
+        if (!run_.empty()) unsent_ += std::exchange(run_, {});
+        std::string_view lines = call_.guard->lines;
+        for (std::size_t at = 0; at < lines.size();) {
+            std::size_t line_end = lines.find('\n', at);
+            std::string_view line = lines.substr(at, line_end - at);
+            call_.trail.keep_output(line);
+            if (!call_.client)
+                unsent_.append("data: ").append(line).append("\n\n");
+            else if (!call_.client->chunk(line, unsent_))
+                return false;
+            at = line_end + 1;
+        }
+        return true;
     }
 
     std::string last_event(std::string_view event) const {
