@@ -86,7 +86,7 @@ class Relay {
             std::string_view data = call_.kind->streams_lines() ? event : http::sse_data(event, scratch_);
             auto end = call_.translator ? read_foreign(event, data) : read_openai(event, data);
             if (end) return end;
-            if (unsent_.size() > unsent_bytes_max)
+            if (!started_ && unsent_.size() > unsent_bytes_max)
                 return failure(
                     broken("the provider's stream has no content", "too much before the first content"));
         }

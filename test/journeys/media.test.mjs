@@ -158,6 +158,15 @@ describe('images', () => {
       assert.deepEqual(events.slice(-2), ['image_generation.partial_image', 'image_generation.completed']);
     });
 
+  test('images larger than any chunk of text stream, too', async () => {
+    const { charge, result, records } = await costs({ kind: 'ok', size: 1_500_000, partials: 1 }, async () =>
+      post('/v1/images/generations', { model: painter, prompt: 'x', n: 2, stream: true }),
+    );
+    assert.equal(charge, 2n * an_image);
+    assert.equal(result.complete, true);
+    assert.equal(sha(result.body), records[0].sha256);
+  });
+
   test('the client reads the stream', async () => {
     const { charge, result } = await costs({ kind: 'ok' }, async () =>
       collect(await s.client.images.generate({ model: painter, prompt: 'x', stream: true })),
@@ -321,6 +330,32 @@ describe('transcriptions', () => {
     assert.equal(charge, a_second);
     assert.ok(records[0].path.endsWith('/audio/translations'));
   });
+});
+
+test('a provider that falls silent is given up, truthfully and for nothing', async () => {
+  const own = await stage({
+    models: [models.find((m) => m.id === speaker), models.find((m) => m.id === painter)],
+    provider: { first_byte_timeout_ms: 300, idle_timeout_ms: 300 },
+  });
+  try {
+    const ask = (path, body) => call(own.server.url, { path, key: own.account.key, body });
+    const speech = { model: speaker, input: 'hello', voice: 'x' };
+    for (const [kind, path, body, status] of [
+      ['stall_head', '/v1/audio/speech', speech, 504],
+      ['stall_first', '/v1/audio/speech', speech, 504],
+      ['stall_mid', '/v1/audio/speech', speech, 200],
+      ['stall_head', '/v1/images/generations', { model: painter, prompt: 'x' }, 504],
+      ['stall_mid', '/v1/images/generations', { model: painter, prompt: 'x', stream: true }, 200],
+    ]) {
+      own.fake.queue.push({ kind, after: 1 });
+      const { charge, result } = await charge_of(own.server, own.account, () => ask(path, body));
+      assert.equal(charge, 0n, `${kind} ${path}`);
+      assert.equal(result.status, status, `${kind} ${path}`);
+      if (status === 200) assert.equal(result.complete, false, `${kind} ${path}`);
+    }
+  } finally {
+    await own.close();
+  }
 });
 
 test('documents are ranked by the piece', async () => {

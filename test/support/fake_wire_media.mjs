@@ -42,6 +42,8 @@ async function read({ body, request }) {
 const tokens = { input_tokens: 11, output_tokens: 22, total_tokens: 33 };
 const asked = (x, name) => x.record.form?.[name] ?? x.record.body?.[name];
 
+const look = (x) => ({ size: '1024x1024', quality: 'low', output_format: asked(x, 'output_format') ?? 'png' });
+
 function images(x) {
   const o = x.options;
   const count = o.images ?? Number(asked(x, 'n') ?? 1);
@@ -51,7 +53,7 @@ function images(x) {
   return {
     created: 1700000000,
     data: Array.from({ length: count }, one),
-    ...(o.usage === 'tokens' ? { usage: tokens, size: '1024x1024', quality: 'low', output_format: 'png' } : {}),
+    ...(o.usage === 'tokens' ? { usage: tokens, ...look(x) } : {}),
   };
 }
 
