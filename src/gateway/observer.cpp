@@ -19,13 +19,18 @@ std::int64_t micros(Ticks::duration time) {
 // One JSON object, front to back.
 class Line {
    public:
-    explicit Line(std::size_t bytes) { out_.reserve(bytes); }
+    explicit Line(std::string& out) : out_(out) { out_.clear(); }
     void text(std::string_view name, std::string_view value) {
         if (value.empty()) return;
         key(name);
         out_ += '"';
         append_json_escaped(out_, value);
         out_ += '"';
+    }
+    /// Of letters that need no escape: ids, names of the catalog, our own words.
+    void word(std::string_view name, std::string_view value) {
+        key(name);
+        out_.append("\"").append(value).append("\"");
     }
     void number(std::string_view name, std::int64_t value) {
         key(name);
@@ -46,15 +51,28 @@ class Line {
         out_ += '{';
     }
     void close(char bracket) { out_ += bracket; }
-    std::string take() { return std::move(out_); }
 
    private:
     void key(std::string_view name) {
         if (!out_.empty() && out_.back() != '{') out_ += ',';
         out_.append("\"").append(name).append("\":");
     }
-    std::string out_;
+    std::string& out_;
 };
+
+void write_attempts(const Trail& trail, Line& line) {
+    line.open("v");
+    for (std::size_t i = 0; i < std::min(trail.attempt_count, Trail::attempts_max); ++i) {
+        const AttemptNote& one = trail.attempts[i];
+        line.open_item();
+        line.text("provider", one.provider);
+        line.number("status", one.status);
+        if (one.failure != nullptr) line.word("failure", one.failure);
+        line.number("latency_us", micros(one.ended - one.started));
+        line.close('}');
+    }
+    line.close(']');
+}
 
 std::string_view header_of(const Call& call, std::string_view name) {
     return call.exchange.head().header(name).value_or(std::string_view()).substr(0, header_bytes_max);
@@ -216,56 +234,51 @@ void Observer::log(Call& call) const {
     if (call.trail.kept_bytes_max > 0 && call.body.size() <= call.trail.kept_bytes_max &&
         !call.trail.is_output_too_large)
         bodies = records::Bodies{std::string(call.body), std::move(call.trail.output)};
-    services_.log->add(call.key->account, call.exchange.id(), entry_of(call), std::move(bodies));
+    thread_local std::string entry;
+    write_entry(call, entry);
+    services_.log->add(call.key->account, call.exchange.id(), entry, std::move(bodies));
 }
 
-std::string Observer::entry_of(const Call& call) const {
+// The names are those of records/entry.hpp; what has its usual value is left out.
+void Observer::write_entry(const Call& call, std::string& out) const {
     const Trail& trail = call.trail;
     std::int64_t latency = micros(services_.clock.ticks() - call.exchange.started());
-    Line line(640);
+    Line line(out);
     line.open_item();
-    line.text("id", call.exchange.id().text());
-    if (call.key->id) line.text("key", call.key->id.text());
-    line.number("at", to_micros(services_.clock.now()) - latency);
-    line.text("api", trail.api);
-    line.text("endpoint", info(call.endpoint).word);
-    line.text("model", call.model ? std::string_view(call.model->id) : std::string_view(call.request.model));
-    if (call.provider != nullptr) line.text("provider", call.provider->name);
-    line.text("upstream_id", trail.upstream_id);
-    line.number("status", trail.status);
-    if (trail.error != nullptr) line.text("error", trail.error);
-    if (trail.is_settled) line.text("outcome", billing::outcome_name(trail.outcome));
-    line.flag("streamed", call.request.stream);
-    line.text("finish", trail.finish_reason);
+    line.word("i", call.exchange.id().text());
+    if (call.key->id) line.word("k", call.key->id.text());
+    line.number("t", to_micros(services_.clock.now()) - latency);
+    if (trail.api != std::string_view("openai")) line.word("a", trail.api);
+    if (call.endpoint != Endpoint::chat) line.word("p", info(call.endpoint).word);
+    if (call.model)
+        line.word("m", call.model->id);
+    else
+        line.text("m", std::string_view(call.request.model).substr(0, header_bytes_max));
+    if (call.provider != nullptr) line.text("r", call.provider->name);
+    line.text("u", trail.upstream_id);
+    if (trail.status != 200) line.number("s", trail.status);
+    if (trail.error != nullptr) line.word("e", trail.error);
+    if (call.request.stream) line.flag("d", true);
+    line.text("f", trail.finish_reason);
     if (trail.is_settled) {
-        line.number("input", call.billed.input);
-        line.number("cached", call.billed.cached);
-        line.number("output", call.billed.output);
-        line.number("reasoning", call.billed.reasoning);
-        line.text("tokenizer", call.usage.state == ReportedUsage::State::good ? "provider" : "estimate");
-        line.number("charge", call.settled.charge.value);
+        if (trail.outcome != billing::Outcome::completed)
+            line.word("w", billing::outcome_name(trail.outcome));
+        line.number("n", call.billed.input);
+        line.number("o", call.billed.output);
+        if (call.billed.cached > 0) line.number("c", call.billed.cached);
+        if (call.billed.reasoning > 0) line.number("h", call.billed.reasoning);
+        if (call.usage.state != ReportedUsage::State::good) line.word("z", "estimate");
+        line.number("q", call.settled.charge.value);
     }
-    line.number("latency_us", latency);
-    if (call.first_token_us > 0) line.number("first_token_us", call.first_token_us);
-    line.text("user_agent", header_of(call, "user-agent"));
-    line.text("referer", header_of(call, "http-referer"));
+    line.number("l", latency);
+    if (call.first_token_us > 0) line.number("b", call.first_token_us);
+    line.text("g", header_of(call, "user-agent"));
+    line.text("x", header_of(call, "http-referer"));
     std::string_view title = header_of(call, "x-openrouter-title");
-    line.text("title", title.empty() ? header_of(call, "x-title") : title);
-    if (trail.attempt_count > 0) {
-        line.open("attempts");
-        for (std::size_t i = 0; i < std::min(trail.attempt_count, Trail::attempts_max); ++i) {
-            const AttemptNote& one = trail.attempts[i];
-            line.open_item();
-            line.text("provider", one.provider);
-            line.number("status", one.status);
-            if (one.failure != nullptr) line.text("failure", one.failure);
-            line.number("latency_us", micros(one.ended - one.started));
-            line.close('}');
-        }
-        line.close(']');
-    }
+    line.text("y", title.empty() ? header_of(call, "x-title") : title);
+    bool is_plain = trail.attempt_count == 0 || (trail.attempt_count == 1 && trail.error == nullptr);
+    if (!is_plain) write_attempts(trail, line);
     line.close('}');
-    return line.take();
 }
 
 }  // namespace nebula::gateway

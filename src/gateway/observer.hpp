@@ -39,7 +39,7 @@ class Observer {
     RouteMetrics& route_metrics(const std::string& model, const std::string& provider);
     PlanMetrics& plan_metrics(const std::string& plan);
     void count(const Call& call);
-    std::string entry_of(const Call& call) const;
+    void write_entry(const Call& call, std::string& out) const;
     void log(Call& call) const;
     void trace(const Call& call) const;
 

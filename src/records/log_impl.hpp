@@ -14,15 +14,29 @@ namespace nebula::records {
 struct RequestLog::Impl {
     Impl(const RequestLogSettings& settings, store::Db& db, const Clock& clock, metrics::Registry& metrics);
 
-    struct Pending {
-        AccountId account;
-        RequestId id;
-        std::string entry;
-        std::optional<Bodies> bodies;
+    /// Entries that wait: their texts one behind the other, so that adding one copies it and nothing else.
+    struct Batch {
+        struct Item {
+            AccountId account;
+            RequestId id;
+            std::size_t at = 0, length = 0;
+        };
+        struct Kept {
+            AccountId account;
+            RequestId id;
+            Bodies bodies;
+        };
+        std::vector<Item> items;
+        std::string text;
+        std::vector<Kept> bodies;
+
+        void take(Batch& more);
+        void clear();  // keeps the memory
     };
 
     void run();
-    bool write(std::vector<Pending>& batch);
+    bool write(const Batch& batch);
+    static std::vector<Segment> segments_of(const Batch& batch);
 
     // HTTP: generation.cpp
     Async<void> generation(RequestLog& log, http::Exchange& exchange, accounts::Caller caller);
@@ -38,7 +52,7 @@ struct RequestLog::Impl {
 
     std::mutex mutex;
     std::condition_variable wake;
-    std::vector<Pending> queue;
+    Batch queue;
     std::size_t waiting_elsewhere = 0;  // taken by the writer, not written yet
     std::size_t body_bytes = 0;
     bool is_stopping = false;

@@ -54,12 +54,13 @@ class RequestLog {
     bool is_on() const;
     bool keeps_bodies() const;
     std::size_t body_bytes_max() const;
-    /// `entry`: one JSON object without line feeds, its first member "id" and the text of `id`. Never waits:
-    /// when queue_max entries wait already, this one is dropped.
-    void add(AccountId account, RequestId id, std::string entry, std::optional<Bodies> bodies = {});
+    /// `entry`: one JSON object without line feeds that begins with {"i":"<text of id>"; its members have the
+    /// short names of entry.hpp. Never waits: when queue_max entries wait already, this one is dropped.
+    void add(AccountId account, RequestId id, std::string_view entry, std::optional<Bodies> bodies = {});
 
-    /// The entry of a request of that account: by our id, or by the provider's (`upstream_id`), which is
-    /// looked for in the account's latest entries only. Empty: none, or not written yet.
+    /// The entry of a request of that account, with whole names: by our id, or by the provider's
+    /// (`upstream_id`), which is looked for in the account's latest entries only. Empty: none, or not written
+    /// yet.
     Async<Result<std::optional<std::string>>> find(AccountId account, std::string id);
 
     struct Filter {

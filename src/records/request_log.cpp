@@ -10,6 +10,7 @@
 #include "base/log.hpp"
 #include "base/text.hpp"
 #include "records/deflate.hpp"
+#include "records/entry.hpp"
 #include "records/log_impl.hpp"
 #include "records/redact.hpp"
 
@@ -50,14 +51,15 @@ bool matches(std::string_view line, const RequestLog::Filter& filter) {
         const json::value* found = entry.if_contains(name);
         return wanted.empty() || (found != nullptr && found->is_string() && found->get_string() == wanted);
     };
-    if (!has("model", filter.model) || !has("key", filter.key)) return false;
+    if (!has("m", filter.model) || !has("k", filter.key)) return false;
     if (filter.status.empty()) return true;
-    const json::value* status = entry.if_contains("status");
-    const json::value* error = entry.if_contains("error");
+    const json::value* status = entry.if_contains("s");
+    const json::value* error = entry.if_contains("e");
     bool is_error = error != nullptr && !error->is_null();
     if (filter.status == "ok") return !is_error;
     if (filter.status == "error") return is_error;
-    return status != nullptr && status->is_int64() && std::to_string(status->get_int64()) == filter.status;
+    std::int64_t number = status != nullptr && status->is_int64() ? status->get_int64() : 200;
+    return std::to_string(number) == filter.status;
 }
 
 }  // namespace
@@ -119,26 +121,45 @@ RequestLog::Impl::Impl(const RequestLogSettings& the_settings, store::Db& the_db
     metrics.gauge("nebula_request_log_queue_max", "Limit of waiting entries.").set(settings.queue_max);
 }
 
+void RequestLog::Impl::Batch::clear() {
+    items.clear();
+    text.clear();
+    bodies.clear();
+}
+
+void RequestLog::Impl::Batch::take(Batch& more) {
+    if (items.empty()) {
+        std::swap(*this, more);
+    } else {
+        for (Item item : more.items) {
+            item.at += text.size();
+            items.push_back(item);
+        }
+        text += more.text;
+        bodies.insert(bodies.end(), std::make_move_iterator(more.bodies.begin()),
+                      std::make_move_iterator(more.bodies.end()));
+    }
+    more.clear();
+}
+
 void RequestLog::Impl::run() {
-    std::vector<Pending> batch;
+    Batch batch;
     std::unique_lock lock(mutex);
     while (true) {
-        wake.wait_for(lock, settings.flush, [this] { return is_stopping || queue.size() >= wake_at; });
+        wake.wait_for(lock, settings.flush, [this] { return is_stopping || queue.items.size() >= wake_at; });
         bool is_last = is_stopping;
-        batch.insert(batch.end(), std::make_move_iterator(queue.begin()),
-                     std::make_move_iterator(queue.end()));
-        queue.clear();
+        batch.take(queue);
         body_bytes = 0;
         // What could not be written before counts against the limit, too.
-        waiting_elsewhere = batch.size();
+        waiting_elsewhere = batch.items.size();
         lock.unlock();
-        bool done = batch.empty() || write(batch);
+        bool done = batch.items.empty() || write(batch);
         if (done) batch.clear();
         lock.lock();
-        waiting_elsewhere = batch.size();
-        depth.set(static_cast<std::int64_t>(queue.size() + batch.size()));
-        if (is_last && queue.empty()) {
-            if (!done) dropped.add(batch.size());
+        waiting_elsewhere = batch.items.size();
+        depth.set(static_cast<std::int64_t>(queue.items.size() + batch.items.size()));
+        if (is_last && queue.items.empty()) {
+            dropped.add(batch.items.size());
             return;
         }
         // While the database is away, it is not asked more often than the writer would write.
@@ -146,30 +167,35 @@ void RequestLog::Impl::run() {
     }
 }
 
-bool RequestLog::Impl::write(std::vector<Pending>& batch) {
-    // By account, in the order in which they ended.
-    std::vector<const Pending*> order;
-    for (const Pending& one : batch) order.push_back(&one);
-    std::ranges::sort(order, [](const Pending* a, const Pending* b) {
+// By account, in the order in which they ended.
+std::vector<Segment> RequestLog::Impl::segments_of(const Batch& batch) {
+    std::vector<const Batch::Item*> order;
+    order.reserve(batch.items.size());
+    for (const Batch::Item& one : batch.items) order.push_back(&one);
+    std::ranges::sort(order, [](const Batch::Item* a, const Batch::Item* b) {
         return a->account != b->account ? a->account < b->account : std::less<>()(a, b);
     });
     std::vector<Segment> segments;
-    std::vector<Body> bodies;
-    for (const Pending* pending : order) {
-        const Pending& one = *pending;
-        bool is_new = segments.empty() || segments.back().account != one.account ||
+    for (const Batch::Item* one : order) {
+        bool is_new = segments.empty() || segments.back().account != one->account ||
                       segments.back().count >= segment_entries_max;
-        if (is_new) segments.push_back({one.account, one.id, one.id, 0, {}});
+        if (is_new) segments.push_back({one->account, one->id, one->id, 0, {}});
         Segment& segment = segments.back();
-        segment.last = std::max(segment.last, one.id);
-        segment.first = std::min(segment.first, one.id);
-        segment.entries.append(one.entry) += '\n';
+        segment.last = std::max(segment.last, one->id);
+        segment.first = std::min(segment.first, one->id);
+        segment.entries.append(batch.text, one->at, one->length) += '\n';
         ++segment.count;
-        if (one.bodies) {
-            std::string text = R"({"input":)" + redacted(one.bodies->input, settings.redact) +
-                               R"(,"output":)" + redacted(one.bodies->output, settings.redact) + "}";
-            bodies.push_back({one.account, one.id, deflated(text)});
-        }
+    }
+    return segments;
+}
+
+bool RequestLog::Impl::write(const Batch& batch) {
+    std::vector<Segment> segments = segments_of(batch);
+    std::vector<Body> bodies;
+    for (const Batch::Kept& one : batch.bodies) {
+        std::string text = R"({"input":)" + redacted(one.bodies.input, settings.redact) + R"(,"output":)" +
+                           redacted(one.bodies.output, settings.redact) + "}";
+        bodies.push_back({one.account, one.id, deflated(text)});
     }
     auto work = [&](store::Tx& tx) -> Result<bool> {
         insert_segments(tx, segments, clock.now());
@@ -179,14 +205,12 @@ bool RequestLog::Impl::write(std::vector<Pending>& batch) {
     try {
         auto done = db.in_tx_blocking(work);
         if (done) {
-            written.add(batch.size());
+            written.add(batch.items.size());
             failed_in_a_row = 0;
             return true;
         }
     } catch (const std::exception& e) {
         if (failed_in_a_row++ == 0) LOG_WARN("request log not written", {"what", e.what()});
-        failures.add();
-        return false;
     }
     failures.add();
     return false;
@@ -221,25 +245,26 @@ std::size_t RequestLog::body_bytes_max() const {
     return static_cast<std::size_t>(impl_->settings.body_bytes_max);
 }
 
-void RequestLog::add(AccountId account, RequestId id, std::string entry, std::optional<Bodies> bodies) {
+void RequestLog::add(AccountId account, RequestId id, std::string_view entry, std::optional<Bodies> bodies) {
     Impl& log = *impl_;
     std::size_t bytes = bodies ? bodies->input.size() + bodies->output.size() : 0;
     bool wakes = false;
     {
         std::lock_guard lock(log.mutex);
-        std::size_t waiting = log.queue.size() + log.waiting_elsewhere;
+        std::size_t waiting = log.queue.items.size() + log.waiting_elsewhere;
         if (log.is_stopping || waiting >= static_cast<std::size_t>(log.settings.queue_max)) {
             log.dropped.add();
             return;
         }
-        if (bytes > 0 && log.body_bytes + bytes > body_bytes_waiting_max) {
+        log.queue.items.push_back({account, id, log.queue.text.size(), entry.size()});
+        log.queue.text += entry;
+        if (bodies && log.body_bytes + bytes > body_bytes_waiting_max) {
             log.dropped_bodies.add();
-            bodies.reset();
-            bytes = 0;
+        } else if (bodies) {
+            log.body_bytes += bytes;
+            log.queue.bodies.push_back({account, id, std::move(*bodies)});
         }
-        log.body_bytes += bytes;
-        log.queue.push_back({account, id, std::move(entry), std::move(bodies)});
-        wakes = log.queue.size() == wake_at;
+        wakes = log.queue.items.size() == wake_at;
     }
     if (wakes) log.wake.notify_one();
 }
@@ -247,14 +272,14 @@ void RequestLog::add(AccountId account, RequestId id, std::string entry, std::op
 Async<Result<std::optional<std::string>>> RequestLog::find(AccountId account, std::string id) {
     using Found = std::optional<std::string>;
     auto ours = RequestId::parse(id);
-    std::string mark = ours ? R"({"id":)" + json_string(id) : R"("upstream_id":)" + json_string(id);
+    std::string mark = ours ? R"({"i":)" + json_string(id) : R"("u":)" + json_string(id);
     auto by_our_id = [account, ours, mark](store::Tx& tx) -> Result<Found> {
         RequestId after{ours->value - 1}, last{ours->value + request_span};
         while (true) {
             auto segments = segments_around(tx, account, *ours, after, last, around_page);
             for (const Segment& one : segments)
                 if (auto at = one.entries.find(mark); at != std::string::npos)
-                    return line_at(one.entries, at);
+                    return expanded(line_at(one.entries, at));
             if (segments.size() < static_cast<std::size_t>(around_page)) return Found();
             after = segments.back().last;
         }
@@ -265,7 +290,7 @@ Async<Result<std::optional<std::string>>> RequestLog::find(AccountId account, st
             auto segments = latest_segments(tx, account, until, around_page);
             for (const Segment& one : segments)
                 if (auto at = one.entries.rfind(mark); at != std::string::npos)
-                    return line_at(one.entries, at);
+                    return expanded(line_at(one.entries, at));
             if (segments.size() < static_cast<std::size_t>(around_page)) break;
             until.value = segments.back().last.value - 1;
         }
@@ -305,7 +330,7 @@ Async<Result<RequestLog::Page>> RequestLog::list(AccountId account, Filter filte
                         return page;
                     }
                     std::string_view line = lines[lines.size() - 1 - told];
-                    if (matches(line, filter)) page.entries.emplace_back(line);
+                    if (matches(line, filter)) page.entries.push_back(expanded(line));
                 }
                 from.value = one.last.value - 1;
             }
