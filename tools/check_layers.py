@@ -22,7 +22,7 @@ EXTRA_PUBLIC = {
     "store": {"migrations.hpp", "notices.hpp", "node.hpp"},
     "accounts": {"caller.hpp", "guard.hpp", "audit.hpp", "people.hpp", "teams.hpp"},
     "billing": {"commerce.hpp", "bills.hpp", "bills/reconcile.hpp", "ledger/receipt.hpp"},
-    "catalog": {"presets.hpp", "discovery.hpp"},
+    "catalog": {"presets.hpp", "discovery.hpp", "provider_keys.hpp"},
     "records": {"stored_responses.hpp"},
     "http": {"client.hpp", "multipart.hpp", "sse.hpp", "json_api.hpp", "dialects.hpp"},
 }

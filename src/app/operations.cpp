@@ -102,6 +102,7 @@ json::object usage_json(const billing::UsageRecord& record) {
             {"reasoning_tokens", record.usage.reasoning},
             {"units", record.usage.units},
             {"unit", record.unit},
+            {"is_byok", record.is_byok()},
             {"charge", record.charge.text()},
             {"written_off", record.written_off.text()},
             {"quota_input", record.quota_input},

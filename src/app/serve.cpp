@@ -71,7 +71,8 @@ class Server {
           gateway_(loaded_.settings.gateway,
                    {services_->clock, services_->metrics, *services_->accounts, *services_->billing, limiter_,
                     loaded_.settings.limits, services_->catalog, services_->client, &runtime_, &guard_,
-                    services_->log.get(), services_->tracer.get(), services_->responses.get()}),
+                    services_->log.get(), services_->tracer.get(), services_->responses.get(),
+                    services_->provider_keys.get()}),
           admin_{*services_->operations, services_->metrics, random_base62(40),
                  [this] { return ready_.load(); }, [this] { return reload(); }} {
         gateway_.register_routes(api_router_);
@@ -83,6 +84,7 @@ class Server {
         services_->commerce->register_routes(api_router_, guard_);
         services_->bills->register_routes(api_router_, guard_);
         services_->log->register_routes(api_router_, guard_);
+        services_->provider_keys->register_routes(api_router_, guard_);
         services_->operations->set_router(&api_router_);
         register_health(api_router_, [this] { return ready_.load(); });
         admin_.register_routes(admin_router_);
@@ -106,6 +108,7 @@ class Server {
     }
 
     Result<void> start() {
+        if (auto ok = services_->provider_keys->start(); !ok) return ok;
         runtime_.start();
         gateway_.start(services_->threads[0]);
         if (auto ok = api_->start(); !ok) return ok;
@@ -157,6 +160,7 @@ class Server {
         admin_server_->stop();
         ::unlink(loaded_.settings.admin_file().c_str());
         local_servers_.stop();
+        services_->provider_keys->stop();
         upkeep_.stop();
         gateway_.stop();
         runtime_.stop();

@@ -22,7 +22,7 @@ namespace json = boost::json;
 std::vector<store::Migration> all_migrations() {
     std::vector<store::Migration> all;
     for (auto part : {store::migrations(), accounts::migrations(), billing::migrations(),
-                      ratelimit::migrations(), records::migrations()})
+                      ratelimit::migrations(), records::migrations(), catalog::migrations()})
         all.insert(all.end(), part.begin(), part.end());
     return all;
 }
@@ -131,6 +131,10 @@ Result<void> make_services(Services& services, const AppSettings& settings) {
                                                s.clock, s.metrics);
     s.log = std::make_unique<records::RequestLog>(settings.request_log, *s.db, s.clock, s.metrics);
     s.responses = std::make_unique<records::StoredResponses>(settings.responses, *s.db, s.clock, s.metrics);
+    std::string key_file = settings.secrets.key_file;
+    if (key_file.empty()) key_file = (settings.data_dir() / "secrets.key").string();
+    s.provider_keys = std::make_unique<catalog::ProviderKeys>(std::move(key_file), *s.db, *s.notices,
+                                                              s.threads, s.catalog, s.clock, s.metrics);
     connect(s, people);
     s.notices->start();
     s.billing->start();

@@ -48,6 +48,7 @@ struct Services {
     std::unique_ptr<records::RequestLog> log;
     std::unique_ptr<records::StoredResponses> responses;
     catalog::Catalog catalog;
+    std::unique_ptr<catalog::ProviderKeys> provider_keys;
     std::unique_ptr<Operations> operations;
 };
 

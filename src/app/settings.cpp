@@ -58,6 +58,7 @@ void AppSettings::describe(settings::Visitor& v) {
     v.section({.name = "cache", .help = "Answers kept for requests that come again."}, gateway.cache);
     v.list({.name = "guardrail", .help = "What requests and answers are checked for."}, gateway.guardrails);
     v.section({.name = "runtime", .help = "Local models."}, runtime);
+    v.section({.name = "secrets", .help = "The key to secrets in the database."}, secrets);
     v.section({.name = "catalog", .help = "Models that are found by themselves."}, catalog);
     v.list({.name = "provider", .help = "Who answers requests.", .apply = settings::Apply::live}, providers);
     v.list({.name = "model",

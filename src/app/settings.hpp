@@ -11,6 +11,7 @@
 #include "billing/bills.hpp"
 #include "billing/commerce.hpp"
 #include "catalog/catalog.hpp"
+#include "catalog/provider_keys.hpp"
 #include "gateway/gateway.hpp"
 #include "http/http.hpp"
 #include "ratelimit/ratelimit.hpp"
@@ -61,6 +62,7 @@ struct AppSettings {
     std::vector<billing::TierSettings> tiers;
     std::vector<billing::TaxSettings> taxes;
     catalog::CatalogSettings catalog;
+    catalog::SecretSettings secrets;
     std::vector<catalog::ProviderSettings> providers;
     std::vector<catalog::ModelSettings> models;
     std::vector<catalog::AliasSettings> aliases;

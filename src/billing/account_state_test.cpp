@@ -349,6 +349,22 @@ TEST(ChargeOf, AQuotaPaysPlainTokensFirstAndNeverUnits) {
     }
 }
 
+// With the customer's own provider key a share of each price is due, rounded up to a nano-dollar per million.
+TEST(ChargeOf, AShareOfThePricesIsRoundedUpPerPrice) {
+    Prices prices{Nanos{200'000'000}, Nanos{600'000'000}, Nanos{1}, Nanos{19},
+                  Nanos{20},          Nanos{21},          Nanos{0}};
+    Prices share = share_of(prices, 50'000);
+    EXPECT_EQ(share.input_per_m, Nanos{10'000'000});
+    EXPECT_EQ(share.output_per_m, Nanos{30'000'000});
+    EXPECT_EQ(share.cached_input_per_m, Nanos{1});
+    EXPECT_EQ(share.request, Nanos{1});
+    EXPECT_EQ(share.cache_write_per_m, Nanos{1});
+    EXPECT_EQ(share.reasoning_per_m, Nanos{2});
+    EXPECT_EQ(share.unit, Nanos{0});
+    EXPECT_EQ(share_of(prices, 0).output_per_m, Nanos{0});
+    EXPECT_EQ(share_of(prices, 1'000'000).reasoning_per_m, Nanos{21});
+}
+
 // A hold must do for the dearest kind of token that the answer may turn out to have.
 TEST(ChargeOf, TheDearestPricesAreNeverBelowTheCharge) {
     Prices prices{Nanos{5}, Nanos{10}, Nanos{1}, Nanos{3}, Nanos{7}, Nanos{12}, Nanos{2}};

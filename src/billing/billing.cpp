@@ -101,6 +101,13 @@ Prices dearest(Prices prices) {
     return prices;
 }
 
+Prices share_of(Prices prices, std::int64_t ppm) {
+    for (Nanos* one : {&prices.input_per_m, &prices.output_per_m, &prices.cached_input_per_m, &prices.request,
+                       &prices.cache_write_per_m, &prices.reasoning_per_m, &prices.unit})
+        *one = round_up(price(ppm, *one));
+    return prices;
+}
+
 bool is_unit(std::string_view word) {
     constexpr std::array<std::string_view, 6> words = {"",          "image",    "second",
                                                        "character", "document", "request"};

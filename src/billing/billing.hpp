@@ -60,6 +60,8 @@ struct Prices {
 Prices token_prices(Nanos input_per_m, Nanos output_per_m);
 /// For the worst case, before it is known what the tokens are: all of them of the dearest kind.
 Prices dearest(Prices prices);
+/// So many parts per million of each price, rounded up.
+Prices share_of(Prices prices, std::int64_t ppm);
 
 struct TokenUsage {
     std::int64_t input = 0;        // prompt tokens, cached and written ones included
@@ -87,6 +89,9 @@ bool is_unit(std::string_view word);
 /// One request's metered use; `id` is the idempotency key. Prices of what it has none of (cache writes,
 /// reasoning, units) are recorded as zero.
 struct UsageRecord {
+    static constexpr std::int64_t not_byok = -1;
+    bool is_byok() const { return byok_ppm >= 0; }
+
     RequestId id;
     AccountId account;
     KeyId key;
@@ -102,7 +107,10 @@ struct UsageRecord {
     std::int64_t latency_us = 0;
     std::int64_t first_token_us = 0;
     std::string product = "llm";  // bills group by it: llm, gen_api, gpu, serverless, cloud_storage
-    std::string unit = {};        // what usage.units counts, see is_unit(); empty without units
+    // The customer's own key for the provider paid: prices are this share of the list's, in parts per
+    // million.
+    std::int64_t byok_ppm = not_byok;
+    std::string unit = {};  // what usage.units counts, see is_unit(); empty without units
     // Tokens that the plan's quota paid for; set by settle(), and when read back.
     std::int64_t quota_input = 0;
     std::int64_t quota_output = 0;

@@ -54,6 +54,7 @@ void read_apart(const Row& row, int at, UsageRecord& record) {
     record.prices.cache_write_per_m = Nanos{row.i64(at + 4)};
     record.prices.reasoning_per_m = Nanos{row.i64(at + 5)};
     record.prices.unit = Nanos{row.i64(at + 6)};
+    record.byok_ppm = row.i64(at + 7);
 }
 
 bool posting_exists(Tx& tx, PostingId posting) {

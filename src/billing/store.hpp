@@ -70,12 +70,12 @@ bool insert_batch(store::Tx& tx, std::span<Entry* const> entries, BatchBuffer& b
 /// on.
 #define USAGE_APART                                                                \
     " cache_write_tokens, reasoning_tokens, units, unit, price_cache_write_per_m," \
-    " price_reasoning_per_m, price_unit"
+    " price_reasoning_per_m, price_unit, byok_ppm"
 void read_apart(const store::Row& row, int at, UsageRecord& record);
 inline bool has_apart(const UsageRecord& r) {
     return (r.usage.cache_write | r.usage.reasoning | r.usage.units | r.prices.cache_write_per_m.value |
             r.prices.reasoning_per_m.value | r.prices.unit.value) != 0 ||
-           !r.unit.empty();
+           !r.unit.empty() || r.is_byok();
 }
 
 /// One row of usage_hours without its key, in the order of its columns.

@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "catalog/presets.hpp"
+#include "catalog/secret_box.hpp"
 
 namespace nebula::catalog {
 namespace {
@@ -269,14 +270,26 @@ class Builder {
     }
 
     void set_key(Provider& provider, const ProviderSettings& from, const std::string& who) {
-        if (from.api_key_env.empty()) return;
-        const char* key = std::getenv(from.api_key_env.c_str());
-        std::string_view text = key != nullptr ? key : "";
-        if (text.empty()) return problem(who + ": environment variable " + from.api_key_env + " is not set");
+        const std::string& variable = from.api_key_env;
+        const std::string& file = from.api_key_file;
+        if (variable.empty() && file.empty()) return;
+        if (!variable.empty() && !file.empty())
+            return problem(who + " has both api_key_env and api_key_file; one of them is enough");
+        std::string where = file.empty() ? "environment variable " + variable : "api_key_file " + file;
+        std::string text;
+        if (file.empty()) {
+            const char* value = std::getenv(variable.c_str());
+            text = value != nullptr ? value : "";
+            if (text.empty()) return problem(who + ": " + where + " is not set");
+        } else {
+            auto content = read_secret_file(file);
+            if (!content) return problem(who + ": " + where + " cannot be read");
+            text = content->reveal();
+        }
         // It becomes part of a header line.
-        if (!std::ranges::all_of(text, [](char c) { return c > ' ' && c < 0x7F; }))
-            return problem(who + ": environment variable " + from.api_key_env + " holds no API key");
-        provider.api_key = Secret(std::string(text));
+        if (text.empty() || !std::ranges::all_of(text, [](char c) { return c > ' ' && c < 0x7F; }))
+            return problem(who + ": " + where + " holds no API key");
+        provider.api_key = Secret(std::move(text));
     }
 
     std::shared_ptr<const Provider> provider_named(std::string_view name) const {

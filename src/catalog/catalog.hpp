@@ -33,7 +33,8 @@ struct ProviderSettings {  // [[provider]]
     std::string kind = "openai";  // see ProviderKind
     std::string base_url;
     std::string api_version;
-    std::string api_key_env;  // name of the environment variable that holds the key
+    std::string api_key_env;   // name of the environment variable that holds the key
+    std::string api_key_file;  // or the file that holds it
     std::string ca_file;
     std::int64_t concurrency_max = 1024;
     std::chrono::milliseconds connect_timeout{5'000};

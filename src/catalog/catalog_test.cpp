@@ -2,9 +2,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <thread>
 
 namespace nebula::catalog {
@@ -200,6 +203,28 @@ routes = [{ provider = "remote" }]
             StartsWith("model \"a\": price_reasoning_per_m must be"),
             StartsWith("model \"a\": price_unit needs a unit"), "model \"a\" has no route and no model file",
             "model \"a\" is configured twice", StartsWith("model \"with space\" needs an id")));
+}
+
+// Secrets are often files: of an orchestrator, or of a password manager. A damaged one must be told at the
+// start.
+TEST_F(CatalogTest, ReadsKeysFromFiles) {
+    auto dir = std::filesystem::temp_directory_path() / ("nebula-catalog-" + std::to_string(::getpid()));
+    std::filesystem::create_directories(dir);
+    auto key_of = [&](const std::string& more) {
+        auto built = build_text("[[provider]]\nname = \"p\"\nbase_url = \"http://127.0.0.1:1/v1\"\n" + more);
+        return built.snapshot ? built.snapshot->providers.at(0)->api_key.reveal() : built.problems.at(0);
+    };
+    auto file = [&](const char* content) {
+        std::ofstream(dir / "key") << content;
+        return "api_key_file = \"" + (dir / "key").string() + "\"\n";
+    };
+    EXPECT_EQ(key_of(file("  sk-in-a-file \n\n")), "sk-in-a-file");
+    for (const char* bad : {"", " \n", "two words", "sk\r\nhost: evil"})
+        EXPECT_THAT(key_of(file(bad)), testing::EndsWith("holds no API key")) << bad;
+    EXPECT_THAT(key_of("api_key_file = \"" + dir.string() + "\"\n"), testing::EndsWith("cannot be read"));
+    EXPECT_THAT(key_of("api_key_file = \"/does/not/exist\"\n"), testing::EndsWith("cannot be read"));
+    EXPECT_THAT(key_of(file("sk") + "api_key_env = \"CATALOG_TEST_KEY\"\n"), testing::HasSubstr("has both"));
+    std::filesystem::remove_all(dir);
 }
 
 // A key with a line break would let it write headers of its own.

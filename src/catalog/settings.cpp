@@ -45,6 +45,10 @@ void ProviderSettings::describe(settings::Visitor& v) {
              .help = "Environment variable that holds its API key; empty: none is sent.",
              .apply = live},
             api_key_env);
+    v.field({.name = "api_key_file",
+             .help = "File that holds its API key (mode 0600 is advised); instead of api_key_env.",
+             .apply = live},
+            api_key_file);
     v.field({.name = "ca_file", .help = "PEM file of a further trusted authority for https.", .apply = live},
             ca_file);
     v.field({.name = "concurrency_max",

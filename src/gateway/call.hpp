@@ -91,6 +91,7 @@ struct Call {
 
     // Known after forwarding.
     const catalog::Provider* provider = nullptr;  // the one that answers
+    std::shared_ptr<const Secret> own_key;        // of the customer, for that provider; null: ours
     const Provider* kind = nullptr;               // of the provider of this attempt
     std::unique_ptr<Translator> translator;       // of this attempt; null: it speaks OpenAI's API
     bool is_native = false;                       // client and provider speak the same API, not OpenAI's
@@ -108,6 +109,10 @@ struct Call {
     bool has_further_model = false;        // behind the one that is asked now
     routing::SlotWait* waiting = nullptr;  // for a provider's slot
 
+    /// Says in the answer, just before it begins, whose key it was.
+    void mark_own_key() {
+        if (own_key) exchange.add_header("x-nebula-byok", "true");
+    }
     /// While others wait for the same answer it is read to its end, whatever the client does.
     catalog::Disconnect disconnect() const {
         return cache && cache->flight.has_followers() ? catalog::Disconnect::drain : model->disconnect;

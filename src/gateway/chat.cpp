@@ -125,6 +125,11 @@ Async<Result<void>> Chat::settle(Call& call, billing::Outcome outcome) {
     if (usage.units > 0) record.unit = call.model->unit;
     if (info(call.endpoint).is_media) record.product = "gen_api";
     record.prices = call.prices;
+    if (call.own_key) {
+        constexpr std::int64_t per_ppm = Nanos::per_credit / 10'000;  // of a percentage
+        record.byok_ppm = (settings_.byok_fee_percent.value + per_ppm - 1) / per_ppm;
+        record.prices = billing::share_of(call.prices, record.byok_ppm);
+    }
     record.is_estimated = is_estimated;
     record.is_streamed = call.request.stream;
     record.outcome = outcome;

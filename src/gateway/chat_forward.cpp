@@ -64,7 +64,7 @@ std::string request_headers(const Call& call, const catalog::Provider& provider)
                : !call.request.stream                  ? "accept: application/json\r\n"
                : by_lines                              ? "accept: application/x-ndjson\r\n"
                                                        : "accept: text/event-stream\r\n";
-    call.kind->add_headers(provider, provider.api_key, headers);
+    call.kind->add_headers(provider, call.own_key ? *call.own_key : provider.api_key, headers);
     if (call.trail.trace) {
         telemetry::TraceParent parent{call.trail.trace->id, call.trail.attempt().span, true};
         headers.append("traceparent: ").append(telemetry::traceparent_text(parent)).append("\r\n");
@@ -97,7 +97,8 @@ openrouter::Receipt receipt_of(const Call& call, Time now) {
             call.billed,
             call.settled.charge,
             call.usage.state == ReportedUsage::State::good,
-            to_micros(now) / 1'000'000};
+            to_micros(now) / 1'000'000,
+            call.own_key != nullptr};
 }
 
 // A failure that the provider is to blame for.
@@ -195,6 +196,9 @@ void Chat::speak(Call& call, const Provider& kind) const {
 }
 
 Result<std::string> Chat::prepare(Call& call, const catalog::Route& route) const {
+    call.own_key.reset();
+    if (services_.provider_keys != nullptr && call.key)
+        call.own_key = services_.provider_keys->find(call.key->account, route.provider->name, call.model->id);
     speak(call, provider_of(route.provider->kind));
     if (!call.kind->serves(call.endpoint))
         return fail(Code::invalid_request,
@@ -313,6 +317,7 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
     if ((call.client || call.translator) && !call.is_native) type = "application/json";
     if (call.edge == Edge::credits) told = with_credits(call, whole);
     if (call.is_openrouter) told = openrouter::with_cost(whole, receipt_of(call, services_.clock.now()));
+    call.mark_own_key();
     co_await call.exchange.respond(200, type, !told.empty() ? told : call.is_native ? *body : whole);
     co_return Attempt::answered;
 }
@@ -429,6 +434,7 @@ Async<void> Chat::finish_stream(Call& call, std::string last_event) {
     bool is_told = call.client && !call.is_native;
     if (is_told && call.client->is_stateful()) co_await call.client->keep(call.billed);
     if (is_told) last_event = call.client->end(call.billed);
+    if (!call.exchange.has_begun()) call.mark_own_key();
     if (!call.exchange.has_begun())
         call.exchange.begin_stream(200, call.client ? call.client->stream_type() : "text/event-stream");
     co_await call.exchange.end(last_event);

@@ -65,6 +65,11 @@ void GatewaySettings::describe(settings::Visitor& v) {
     v.field({.name = "credit_batch_price",
              .help = "Credits that one batch request of the credit API (?batch=1) costs, as decimal text."},
             credit_batch_price);
+    v.field(
+        {.name = "byok_fee_percent",
+         .help = "Percent of the list price that is charged when the customer's own provider key was used.",
+         .max = 100 * Nanos::per_credit},
+        byok_fee_percent);
 }
 
 std::vector<std::string> check_guardrails(const GatewaySettings& settings) {

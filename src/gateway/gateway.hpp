@@ -14,6 +14,7 @@
 #include "base/settings.hpp"
 #include "billing/billing.hpp"
 #include "catalog/catalog.hpp"
+#include "catalog/provider_keys.hpp"
 #include "gateway/cache/cache.hpp"
 #include "gateway/guardrails/settings.hpp"
 #include "http/client.hpp"
@@ -33,10 +34,11 @@ struct GatewaySettings {  // [gateway]
     std::int64_t answer_bytes_max = 64 * 1024 * 1024;  // JSON answer kept in memory
     std::int64_t upload_bytes_max = 32 * 1024 * 1024;  // multipart request: sound, images
     std::chrono::milliseconds request_timeout{900'000};
-    std::string credit_request_price = "1";     // decimal credits; of POST /api/v1/chat
-    std::string credit_batch_price = "2";       // with ?batch=1
-    CacheSettings cache;                        // [cache]
-    std::vector<GuardrailSettings> guardrails;  // [[guardrail]]
+    std::string credit_request_price = "1";         // decimal credits; of POST /api/v1/chat
+    std::string credit_batch_price = "2";           // with ?batch=1
+    Nanos byok_fee_percent{5 * Nanos::per_credit};  // of the list price, with the customer's own provider key
+    CacheSettings cache;                            // [cache]
+    std::vector<GuardrailSettings> guardrails;      // [[guardrail]]
     void describe(settings::Visitor& v);
 };
 
@@ -50,11 +52,12 @@ struct Services {
     const ratelimit::LimitSettings& limits;
     catalog::Catalog& catalog;
     http::Client& client;
-    runtime::Runtime* runtime;                      // null: no local models
-    accounts::Guard* guard = nullptr;               // null: API keys only, no signed-in people
-    records::RequestLog* log = nullptr;             // null: requests are not logged
-    telemetry::Tracer* tracer = nullptr;            // null: nothing is traced
-    records::StoredResponses* responses = nullptr;  // null: responses are not stored
+    runtime::Runtime* runtime;                             // null: no local models
+    accounts::Guard* guard = nullptr;                      // null: API keys only, no signed-in people
+    records::RequestLog* log = nullptr;                    // null: requests are not logged
+    telemetry::Tracer* tracer = nullptr;                   // null: nothing is traced
+    records::StoredResponses* responses = nullptr;         // null: responses are not stored
+    const catalog::ProviderKeys* provider_keys = nullptr;  // null: no customer has keys of his own
 };
 
 class Gateway {

@@ -23,17 +23,24 @@ std::string time_text(const catalog::Model& model) {
     return to_iso8601(Time(std::chrono::seconds(model.created)));
 }
 
+bool makes_images(const catalog::Model& model) {
+    return model.serves("images") || model.serves("image_edits") || model.serves("image_variations");
+}
+
 std::string platform_model(const catalog::Model& model) {
-    const char* type = model.serves("chat") || model.serves("completions") ? "Text"
-                       : model.serves("embeddings")                        ? "Embedding"
-                       : model.serves("rerank")                            ? "Rerank"
-                                                                           : "Text";
+    bool paints = makes_images(model);
+    const char* type = paints                                                ? "Image"
+                       : model.serves("chat") || model.serves("completions") ? "Text"
+                       : model.serves("embeddings")                          ? "Embedding"
+                       : model.serves("rerank")                              ? "Rerank"
+                                                                             : "Text";
     std::string alias = model.id.substr(model.id.rfind('/') + 1);
     return R"({"model_name":)" + json_string(model.id) + R"(,"model_alias":)" + json_string(alias) +
-           R"(,"model_type":")" + type + R"(","context_length":)" + std::to_string(model.context_length) +
-           R"(,"max_completion_tokens":)" + std::to_string(model.max_output_tokens) +
-           R"(,"description":"","price":)" + model.prices.input_per_m.short_text() + R"(,"input_price":)" +
-           model.prices.input_per_m.short_text() + R"(,"output_price":)" +
+           R"(,"model_type":")" + type + R"(","context_length":)" +
+           (paints ? "null" : std::to_string(model.context_length)) + R"(,"max_completion_tokens":)" +
+           std::to_string(model.max_output_tokens) + R"(,"description":"","price":)" +
+           (model.unit == "image" ? model.prices.unit : model.prices.input_per_m).short_text() +
+           R"(,"input_price":)" + model.prices.input_per_m.short_text() + R"(,"output_price":)" +
            model.prices.output_per_m.short_text() + R"(,"huggingface_url":null})";
 }
 

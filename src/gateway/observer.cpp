@@ -269,6 +269,7 @@ void Observer::write_entry(const Call& call, std::string& out) const {
         if (call.billed.reasoning > 0) line.number("h", call.billed.reasoning);
         if (call.usage.state != ReportedUsage::State::good) line.word("z", "estimate");
         line.number("q", call.settled.charge.value);
+        if (call.own_key) line.flag("j", true);
     }
     line.number("l", latency);
     if (call.first_token_us > 0) line.number("b", call.first_token_us);

@@ -263,7 +263,10 @@ class Relay {
         }
         bool ok = true;
         if (!out.empty() && !call_.is_client_gone) {
-            if (!call_.exchange.has_begun()) call_.exchange.begin_stream(200, stream_type());
+            if (!call_.exchange.has_begun()) {
+                call_.mark_own_key();
+                call_.exchange.begin_stream(200, stream_type());
+            }
             auto written = co_await call_.exchange.write(out);
             if (!written) call_.is_client_gone = true;
         }

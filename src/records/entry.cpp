@@ -36,6 +36,7 @@ constexpr std::array members = {
     Member{"h", "reasoning", "0", true},
     Member{"z", "tokenizer", R"("provider")", true},
     Member{"q", "charge", "0", true},  // in nano-dollars
+    Member{"j", "byok", "false", true},  // the customer's own key for the provider
     Member{"l", "latency_us"},
     Member{"b", "first_token_us"},
     Member{"g", "user_agent"},

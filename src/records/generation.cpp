@@ -53,13 +53,7 @@ std::string milliseconds(std::int64_t us) {
     return whole + "." + std::string(3 - fraction.size(), '0') + fraction;
 }
 
-std::string credits(std::int64_t nanos) {
-    std::string value = Nanos{nanos}.text();
-    if (value.find('.') == std::string::npos) return value;
-    value.erase(value.find_last_not_of('0') + 1);
-    if (value.back() == '.') value.pop_back();
-    return value;
-}
+std::string credits(std::int64_t nanos) { return Nanos{nanos}.short_text(); }
 
 std::string attempts_of(const json::object& entry) {
     const json::value* list = entry.if_contains("attempts");
@@ -110,7 +104,7 @@ std::string generation_of(const json::object& entry) {
     add("native_tokens_cached", raw(entry, "cached"));
     add("usage", cost);
     add("total_cost", cost);
-    add("is_byok", "false");
+    add("is_byok", raw(entry, "byok") == "true" ? "true" : "false");
     add("latency", milliseconds(first > 0 ? first : whole));
     add("generation_time", milliseconds(whole));
     std::string_view referer = text(entry, "referer");

@@ -89,6 +89,11 @@ test('every preset is served, and all lists agree on its models and prices', asy
       const is_credits = /^(groq\/|mistral\/|anthropic\/|openai\/gpt-4$)/.test(one.id);
       assert.equal(one.pricing.request, is_credits ? '1' : '0', one.id);
     }
+    const sdxl = 'stabilityai/stable-diffusion-xl-base-1.0';
+    const painter = platform.find((one) => one.model_name === sdxl);
+    assert.deepEqual([painter.model_type, painter.price, painter.context_length], ['Image', 0.009, null]);
+    const in_openrouter = openrouter.find((one) => one.id === sdxl);
+    assert.deepEqual([in_openrouter.pricing.image, in_openrouter.architecture.output_modalities], ['0.009', ['image']]);
     const answer = await server.chat({ key, model: 'gemma3:1b' });
     assert.equal(answer.status, 200, answer.text);
     assert.equal(fake.last.model, 'gemma3:1b');

@@ -26,7 +26,7 @@ class BillMoney : public BillsFixture {
         std::string time = "2026-02-01T10:00:00Z";
         std::int64_t input = 0, output = 0, charge = 0, written_off = 0, quota_input = 0;
         std::string model = "qwen3";
-        std::int64_t cache_write = 0, reasoning = 0, units = 0;
+        std::int64_t cache_write = 0, reasoning = 0, units = 0, byok_ppm = UsageRecord::not_byok;
     };
     RequestId add_record(AccountId of, const Record& r) {
         static constexpr store::Sql sql{
@@ -34,14 +34,15 @@ class BillMoney : public BillsFixture {
             "INSERT INTO usage_records (account_id, id, key_id, model, provider, input_tokens, cached_tokens,"
             " output_tokens, price_input_per_m, price_output_per_m, price_cached_input_per_m, is_estimated,"
             " is_streamed, outcome, status, started_at, latency_us, first_token_us, charge, written_off,"
-            " posting_id, quota_input, cache_write_tokens, reasoning_tokens, units)"
+            " posting_id, quota_input, cache_write_tokens, reasoning_tokens, units, byok_ppm)"
             " VALUES ($1, $2, 1, $3, 'p', $4, 0, $5, 0, 0, 0, 0, 0, 'completed', 200,"
-            " $6, 1, 1, $7, $8, $9, $10, $11, $12, $13)"};
+            " $6, 1, 1, $7, $8, $9, $10, $11, $12, $13, $14)"};
         RequestId id = RequestId::next(clock);
         store::Param posting = nullptr;
         if (r.charge > 0) posting = std::int64_t{1};
-        exec(sql, {of.db(), id.db(), std::string_view(r.model), r.input, r.output, to_micros(at(r.time)),
-                   r.charge, r.written_off, posting, r.quota_input, r.cache_write, r.reasoning, r.units});
+        exec(sql,
+             {of.db(), id.db(), std::string_view(r.model), r.input, r.output, to_micros(at(r.time)), r.charge,
+              r.written_off, posting, r.quota_input, r.cache_write, r.reasoning, r.units, r.byok_ppm});
         static constexpr store::Sql hour{
             "test.hour",
             "INSERT INTO usage_hours VALUES ($1, $2, 1, $3, 'llm', 1, $4, 0, $5, 0, 0, $6, $7, 0, 0, 0)"
@@ -314,6 +315,18 @@ TEST_P(BillMoney, RerateKnowsCacheWritesReasoningAndUnits) {
     EXPECT_EQ(rerate("2026-01-01", "2026-02-15"), "1 records, 1 corrected, 217") << "10 + 20";
     prices.unit = Nanos{-1};
     EXPECT_FALSE(sync_wait(service->set_price("m", prices, at("2026-01-01"))));
+}
+
+// Why: who brought his own provider key owes a share of the list price, whatever the list price is now.
+TEST_P(BillMoney, RerateLeavesOwnKeysTheirShare) {
+    ASSERT_TRUE(sync_wait(billing->grant(account, Nanos{1'000}, "g", "")));
+    Record record{.output = 1'000, .charge = 50};
+    record.byok_ppm = 50'000;
+    add_record(account, record);
+    price(1'000'000, "2026-01-01");
+    EXPECT_EQ(rerate("2026-01-01", "2026-02-15"), "1 records, 0 corrected, 0");
+    price(2'000'000, "2026-01-01");
+    EXPECT_EQ(rerate("2026-01-01", "2026-02-15"), "1 records, 1 corrected, -50");
 }
 
 // Why: records that outweigh each other need no movement, but must be remembered all the same.

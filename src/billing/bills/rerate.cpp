@@ -22,7 +22,8 @@ RecordPage rate_page(store::Tx& tx, AccountId account, Window window, const Pric
     static constexpr store::Sql read{
         "bills.rate_page",
         "SELECT r.id, r.model, r.started_at, r.input_tokens, r.cached_tokens, r.output_tokens, r.quota_input,"
-        " r.quota_output, r.charge, r.written_off, c.due, r.cache_write_tokens, r.reasoning_tokens, r.units "
+        " r.quota_output, r.charge, r.written_off, c.due, r.cache_write_tokens, r.reasoning_tokens, r.units, "
+        "r.byok_ppm "
         "FROM usage_records r LEFT JOIN usage_corrections c"
         " ON c.account_id = r.account_id AND c.usage_id = r.id"
         " WHERE r.account_id = $1 AND r.id > $2 ORDER BY r.id LIMIT $3"};
@@ -37,6 +38,8 @@ RecordPage rate_page(store::Tx& tx, AccountId account, Window window, const Pric
         auto prices = history.at(row.text(1), started);
         if (!prices) return;
         ++page.rated;
+        // Of what the customer's own key paid for, a share of the list price is due.
+        if (row.i64(14) >= 0) prices = share_of(*prices, row.i64(14));
         TokenUsage usage{row.i64(3), row.i64(4), row.i64(5), row.i64(11), row.i64(12), row.i64(13)};
         Nanos price = charge_of(*prices, uncovered(usage, row.i64(6), row.i64(7)));
         Nanos charge{row.i64(8)};

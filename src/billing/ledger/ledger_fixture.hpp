@@ -89,6 +89,7 @@ class LedgerFixture : public BillingFixture {
         r.usage = {
             .input = 10, .cached = 2, .output = nanos - 39, .cache_write = 3, .reasoning = 1, .units = 2};
         r.unit = "image";
+        r.byok_ppm = 50'000;
         r.prices.cache_write_per_m = Nanos{2'000'000};  // 7 + 3 * 2
         r.prices.reasoning_per_m = Nanos{3'000'000};    // 3 instead of 1
         r.prices.unit = Nanos{12};                      // 24

@@ -192,6 +192,7 @@ std::string receipt_text(const Loaded& l) {
     }
     add_all(counts_apart(l.record.usage));
     if (!l.record.unit.empty()) add("unit", l.record.unit, false);
+    if (l.record.is_byok()) add("byok_ppm", std::to_string(l.record.byok_ppm), true);
     add("started_at", to_iso8601(l.record.started_at), false);
     add("record_digest", to_hex(digest.bytes), false);
     add("posting", l.posting.id ? json_string(l.posting.id.text()) : "null", true);
@@ -282,6 +283,7 @@ void check_record(const json::object& receipt, std::vector<std::string>& problem
     r.usage.cache_write = read.number_or_zero("cache_write_tokens");
     r.usage.reasoning = read.number_or_zero("reasoning_tokens");
     r.usage.units = read.number_or_zero("units");
+    if (receipt.contains("byok_ppm")) r.byok_ppm = read.number("byok_ppm");
     if (receipt.contains("unit")) r.unit = read.text("unit");
     std::string outcome = read.text("outcome");
     bool is_known = false;
@@ -331,9 +333,13 @@ void add_apart(Fields& fields, const UsageRecord& r) {
             fields.add(std::string_view(name));
             fields.add(value);
         }
-    if (r.unit.empty()) return;
-    fields.add(std::string_view("unit"));
-    fields.add(std::string_view(r.unit));
+    if (!r.unit.empty()) {
+        fields.add(std::string_view("unit"));
+        fields.add(std::string_view(r.unit));
+    }
+    if (!r.is_byok()) return;
+    fields.add(std::string_view("byok_ppm"));
+    fields.add(r.byok_ppm);
 }
 
 }  // namespace

@@ -121,6 +121,8 @@ TEST_P(Tamper, VerifyNamesWhatWasChanged) {
         {{usage + "cache_write_tokens = 0 WHERE id = " + two}, "hourly sum differs"},
         {{"UPDATE usage_hours SET units = 0"}, "hourly sum differs"},
         {{usage + "price_unit = 5 WHERE id = " + one}, "usage record was changed after it was charged"},
+        {{usage + "byok_ppm = 40000 WHERE id = " + two}, "usage record was changed after it was charged"},
+        {{usage + "byok_ppm = 0 WHERE id = " + one}, "usage record was changed after it was charged"},
         {{usage + "unit = 'image' WHERE id = " + one}, "usage record was changed after it was charged"},
         {{usage + "model = 'other' WHERE id = " + one}, "usage record was changed after it was charged"},
         {{usage + "latency_us = 1 WHERE id = " + one}, "usage record was changed after it was charged"},
@@ -255,6 +257,13 @@ TEST_P(Tamper, OlderRecordsKeepTheirDigests) {
               sha256(text + field("cache_write_tokens") + field("3") + field("reasoning_tokens") +
                      field("4") + field("units") + field("2") + field("reasoning_per_m") + field("16") +
                      field("unit") + field("image")));
+    UsageRecord plain = r;
+    plain.usage = {.input = 5, .cached = 1, .output = 6};
+    plain.prices.reasoning_per_m = {};
+    plain.unit.clear();
+    EXPECT_EQ(record_digest(plain, settled), sha256(text));
+    plain.byok_ppm = 0;
+    EXPECT_EQ(record_digest(plain, settled), sha256(text + field("byok_ppm") + field("0")));
 }
 
 TEST_P(Tamper, EveryMemberOfAReceiptIsSealed) {
@@ -263,7 +272,7 @@ TEST_P(Tamper, EveryMemberOfAReceiptIsSealed) {
     EXPECT_THAT(check_receipt(sign_anew(object)), ElementsAre()) << "of another key, but consistent";
     std::vector<std::string> names;
     for (const auto& member : object) names.emplace_back(member.key());
-    EXPECT_GT(names.size(), 34u);
+    EXPECT_GT(names.size(), 35u);
     EXPECT_EQ(object["prices"].as_object().size(), 7u);
     for (const std::string& name : names) {
         SCOPED_TRACE(name);

@@ -57,11 +57,11 @@ constexpr Sql sql_insert_usage{"billing.insert_usage", INSERT_USAGE
                                ") VALUES (" INSERT_USAGE_VALUES ") ON CONFLICT (account_id, id) DO NOTHING"};
 constexpr Sql sql_insert_all{"billing.insert_usage_apart",
                              INSERT_USAGE "," USAGE_APART ") VALUES (" INSERT_USAGE_VALUES
-                                          ", $26, $27, $28, $29, $30, $31, $32)"
+                                          ", $26, $27, $28, $29, $30, $31, $32, $33)"
                                           " ON CONFLICT (account_id, id) DO NOTHING"};
 #undef INSERT_USAGE
 #undef INSERT_USAGE_VALUES
-constexpr std::size_t usage_columns = 25, all_usage_columns = 32;
+constexpr std::size_t usage_columns = 25, all_usage_columns = 33;
 #define ADD_HOURS_INTO                                                                           \
     "INSERT INTO usage_hours (account_id, hour, key_id, model, product, requests, input_tokens," \
     " cached_tokens, output_tokens, quota_input, quota_output, charge, written_off"
@@ -215,7 +215,7 @@ bool insert_records(Tx& tx, BatchBuffer& buffer) {
         if (is_apart)
             values.insert(values.end(), {r.usage.cache_write, r.usage.reasoning, r.usage.units,
                                          std::string_view(r.unit), r.prices.cache_write_per_m.value,
-                                         r.prices.reasoning_per_m.value, r.prices.unit.value});
+                                         r.prices.reasoning_per_m.value, r.prices.unit.value, r.byok_ppm});
     }
     std::int64_t inserted = tx.exec_many(is_apart ? sql_insert_all : sql_insert_usage, columns, values);
     return inserted == static_cast<std::int64_t>(buffer.sorted.size());

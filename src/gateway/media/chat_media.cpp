@@ -55,7 +55,10 @@ Async<StreamEnd> Chat::relay_sound(Call& call, http::ClientResponse& upstream) {
         }
         call.content_bytes += piece->size();
         if (!call.is_client_gone) {
-            if (!call.exchange.has_begun()) call.exchange.begin_stream(200, type);
+            if (!call.exchange.has_begun()) {
+                call.mark_own_key();
+                call.exchange.begin_stream(200, type);
+            }
             auto written = co_await call.exchange.write(*piece);
             if (!written) call.is_client_gone = true;
         }

@@ -12,19 +12,12 @@ namespace {
 
 namespace ondemand = simdjson::ondemand;
 
-std::string credits_number(Nanos amount) {
-    std::string text = amount.text();
-    if (text.find('.') == std::string::npos) return text;
-    text.erase(text.find_last_not_of('0') + 1);
-    if (text.back() == '.') text.pop_back();
-    return text;
-}
-
 // Members that are ours to tell, whatever a provider says under the same name.
 constexpr std::array<std::string_view, 3> usage_members = {"cost", "is_byok", "cost_details"};
 
 void add_costs(std::string& out, const Receipt& receipt) {
-    out += R"("cost":)" + credits_number(receipt.charge) + R"(,"is_byok":false,"cost_details":null)";
+    out += R"("cost":)" + receipt.charge.short_text() + R"(,"is_byok":)" +
+           (receipt.is_byok ? "true" : "false") + R"(,"cost_details":null)";
 }
 
 std::string own_usage(const Receipt& receipt) {

@@ -21,6 +21,7 @@ struct Receipt {
     Nanos charge;
     bool is_reported = false;  // the usage is the provider's
     std::int64_t created = 0;  // seconds
+    bool is_byok = false;      // it was the customer's own key for the provider
 };
 
 /// The answer (a JSON object, checked before) with `provider`, `system_fingerprint` and the costs in `usage`;

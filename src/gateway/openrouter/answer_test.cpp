@@ -55,6 +55,9 @@ TEST(WithCost, TellsTheBilledUsageWhereNoneCanBeBelieved) {
             R"({"id":"chatcmpl-1","object":"chat.completion.chunk","created":5,"model":"m","choices":[],)"
             R"("provider":"fake",)") +
             own);
+    one.is_byok = true;
+    EXPECT_TRUE(with_cost(R"({"id":"a","usage":{"prompt_tokens":-1}})", one).contains(R"("is_byok":true)"));
+    one.is_byok = false;
     one.has_output = false;
     EXPECT_EQ(
         with_cost(R"({"id":"a"})", one),

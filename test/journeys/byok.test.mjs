@@ -1,0 +1,161 @@
+// Customers may bring their own key for a provider: it must be used for them and nobody else, cost the fee and no more,
+// and never be seen again, neither in an answer nor in a log nor in the database.
+
+import { test, before, after } from 'node:test';
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
+import { check_receipt } from '../support/money.mjs';
+import { engines, model } from '../support/nebula.mjs';
+import { charge_of, price_of, read_stream, stage } from '../support/stage.mjs';
+
+const secret = 'sk-customers-own-key-0123456789';
+const messages = [{ role: 'user', content: 'fake:ok frames=6' }];
+
+for (const engine of engines) {
+  let s;
+  before(async () => {
+    s = await stage({
+      engine,
+      models: [model('demo/chat:1'), model('other')],
+      provider: { api_key_env: 'OUR_KEY' },
+      env: { OUR_KEY: 'sk-ours' },
+    });
+  });
+  after(() => s?.close());
+
+  const byok = (method, at = '', body = undefined, key = s.account.key) =>
+    s.server.call({ method, path: `/api/v1/byok${at}`, key, body });
+  const sent_key = () => s.fake.last.headers.authorization;
+
+  test(`${engine}: a customer's own key is used for him alone and costs the fee`, async () => {
+    const { server, client, account } = s;
+    const full = await charge_of(server, account, () => client.chat.completions.create({ model: 'demo/chat:1', messages }));
+    assert.equal(full.charge, price_of(7, 6));
+    assert.equal(sent_key(), 'Bearer sk-ours');
+
+    const made = await byok('POST', '', { provider: 'fake', key: secret, name: 'mine', allowed_models: ['demo/chat:1'] });
+    assert.equal(made.status, 201, made.text);
+    const { data } = made.json();
+    assert.deepEqual(Object.keys(data), [
+      'id',
+      'provider',
+      'workspace_id',
+      'label',
+      'name',
+      'disabled',
+      'is_fallback',
+      'allowed_models',
+      'allowed_api_key_hashes',
+      'allowed_user_ids',
+      'sort_order',
+      'created_at',
+    ]);
+    assert.deepEqual([data.provider, data.label, data.name, data.disabled], ['fake', 'sk-...6789', 'mine', false]);
+    assert.ok(!made.text.includes(secret));
+
+    for (const stream of [false, true]) {
+      const { charge, result } = await charge_of(server, account, async () => {
+        const answer = await client.chat.completions.create({ model: 'demo/chat:1', messages, stream }).withResponse();
+        if (stream) await read_stream(answer.data);
+        return answer.response.headers.get('x-nebula-byok');
+      });
+      assert.equal(sent_key(), `Bearer ${secret}`);
+      assert.equal(charge, price_of(7, 6) / 20n, 'five percent');
+      assert.equal(result, 'true');
+    }
+    const openrouter = await server.call({
+      path: '/api/v1/chat/completions',
+      key: account.key,
+      body: { model: 'demo/chat:1', messages },
+    });
+    assert.equal(openrouter.json().usage.is_byok, true, openrouter.text);
+    // Another model, and another customer, are served with our key at the whole price.
+    const elsewhere = await charge_of(server, account, () => client.chat.completions.create({ model: 'other', messages }));
+    assert.equal(elsewhere.charge, price_of(7, 6));
+    assert.equal(sent_key(), 'Bearer sk-ours');
+    const stranger = await server.account('stranger', { credit: '1' });
+    const theirs = await server.chat({ key: stranger.key, content: 'fake:ok' });
+    assert.equal(theirs.headers['x-nebula-byok'], undefined);
+    assert.equal(sent_key(), 'Bearer sk-ours');
+
+    const records = await server.cli_json('usage', 'list', account.id, '--json');
+    assert.deepEqual(
+      records.map((one) => one.is_byok),
+      [false, true, true, true, false],
+    );
+    const { stdout } = await server.cli('receipts', 'show', account.id, records[1].id, '--json');
+    assert.equal(check_receipt(stdout).byok_ppm, 50000);
+    const file = path.join(server.dir, 'receipt.json');
+    fs.writeFileSync(file, stdout);
+    assert.equal((await server.cli('receipts', 'check', file)).code, 0);
+
+    // Rating anew by the list price leaves the share as it is.
+    const at = ['--from', '2020-01-01T00:00:00Z'];
+    await server.cli_json('billing', 'set-price', 'demo/chat:1', '--input', '1', '--output', '2', ...at);
+    const rerated = await server.cli_json('billing', 'rerate', ...at, '--to', '2100-01-01T00:00:00Z', '--json');
+    assert.equal(rerated.difference, '0');
+    await server.verify_ledger();
+
+    // It is nowhere to be read.
+    assert.ok(!server.output.includes(secret), 'the log');
+    for (const at_ of ['', `/${data.id}`]) assert.ok(!(await byok('GET', at_)).text.includes(secret));
+    if (engine === 'sqlite')
+      for (const name of fs.readdirSync(path.join(server.dir, 'data')).filter((one) => one.startsWith('nebula.db')))
+        assert.ok(!fs.readFileSync(path.join(server.dir, 'data', name)).includes(secret), name);
+    assert.equal(fs.statSync(path.join(server.dir, 'data/secrets.key')).mode & 0o777, 0o600);
+  });
+
+  test(`${engine}: keys are listed, changed and removed by their owner alone`, async () => {
+    const { server, account } = s;
+    const list = (await byok('GET')).json();
+    assert.equal(list.total_count, 1);
+    const [{ id }] = list.data;
+    const stranger = await server.account('curious', { credit: '1' });
+    for (const [method, body] of [
+      ['GET'],
+      ['PATCH', { disabled: true }],
+      ['DELETE'],
+    ])
+      assert.equal((await byok(method, `/${id}`, body, stranger.key)).status, 404, method);
+    assert.deepEqual((await byok('GET', '', undefined, stranger.key)).json(), { data: [], total_count: 0 });
+
+    const bad = [
+      [{ key: secret }, 'provider'],
+      [{ provider: 'fake' }, 'key'],
+      [{ provider: 'nobody', key: secret }, 'provider'],
+      [{ provider: 'fake', key: 'two words' }, 'key'],
+      [{ provider: 'fake', key: 'a\r\nx: y' }, 'key'],
+      [{ provider: 'fake', key: secret, is_fallback: true }, 'is_fallback'],
+      [{ provider: 'fake', key: secret, allowed_user_ids: ['usr_x'] }, 'allowed_user_ids'],
+      [{ provider: 'fake', key: secret, sort_order: -1 }, 'sort_order'],
+    ];
+    for (const [body, param] of bad) {
+      const refused = await byok('POST', '', body);
+      assert.equal(refused.status, 400, `${param}: ${refused.text}`);
+      assert.match(refused.text, new RegExp(param));
+      assert.ok(!refused.text.includes(secret));
+    }
+    assert.equal((await byok('PATCH', `/${id}`, { key: 'sk-new' })).status, 400);
+
+    const changed = await byok('PATCH', `/${id}`, { disabled: true, name: 'resting', allowed_models: null });
+    assert.equal(changed.status, 200, changed.text);
+    assert.deepEqual([changed.json().data.disabled, changed.json().data.allowed_models], [true, null]);
+    await server.chat({ key: account.key, content: 'fake:ok' });
+    assert.equal(sent_key(), 'Bearer sk-ours', 'at once');
+    await byok('PATCH', `/${id}`, { disabled: false });
+    await server.chat({ key: account.key, content: 'fake:ok' });
+    assert.equal(sent_key(), `Bearer ${secret}`);
+
+    // It is there after a restart, and gone when it is removed.
+    await server.stop();
+    await server.launch();
+    await server.chat({ key: account.key, content: 'fake:ok' });
+    assert.equal(sent_key(), `Bearer ${secret}`);
+    assert.deepEqual((await byok('DELETE', `/${id}`)).json(), { deleted: true });
+    await server.chat({ key: account.key, content: 'fake:ok' });
+    assert.equal(sent_key(), 'Bearer sk-ours');
+    assert.equal((await byok('GET', `/${id}`)).status, 404);
+    await server.verify_ledger();
+  });
+}
