@@ -39,6 +39,10 @@ class Translator {
     /// provider reports an error, [DONE] when the stream is whole. Usage comes as OpenAI's usage chunk before
     /// [DONE]. An event that says nothing appends nothing. False: malformed.
     virtual bool event(std::string_view data, std::string& lines) = 0;
+
+    /// Something has been told that OpenAI's stream has no place for, such as a tool that runs at the provider:
+    /// a client of the provider's own API must not wait for the first text.
+    virtual bool has_begun() const { return false; }
 };
 
 /// A kind of provider. Stateless; any thread.

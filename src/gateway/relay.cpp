@@ -105,7 +105,10 @@ class Relay {
             if (end) return end;
             at = line_end + 1;
         }
-        if (call_.is_native) queue(event);
+        if (call_.is_native) {
+            started_ = started_ || call_.translator->has_begun();
+            queue(event);
+        }
         return std::nullopt;
     }
 

@@ -1,6 +1,7 @@
 // Anthropic's Messages API as a wire of the fake provider (fake_wires.mjs). Further options of scripts:
 //   redacted           data of a redacted thinking block in front of everything
 //   blocks             further content blocks at the end, as they are (server tools, citations …)
+//   first_blocks       the same in front of the text
 
 import { finish_of, split, usage_of, words_of } from './fake_scripts.mjs';
 
@@ -36,6 +37,7 @@ function body(x) {
   const content = [];
   if (o.redacted) content.push({ type: 'redacted_thinking', data: o.redacted });
   if (o.reasoning) content.push({ type: 'thinking', thinking: o.reasoning, signature });
+  content.push(...(o.first_blocks ?? []));
   if (words.length > 0) content.push({ type: 'text', text: words.join('').trimEnd() });
   for (const { id, name, arguments: text } of o.calls ?? [])
     content.push({ type: 'tool_use', id, name, input: JSON.parse(text) });
@@ -61,6 +63,7 @@ function* blocks_of(o, words) {
       deltas: split(o.reasoning).map((thinking) => ({ type: 'thinking_delta', thinking })),
       last: { type: 'signature_delta', signature },
     };
+  for (const start of o.first_blocks ?? []) yield { start, deltas: [] };
   if (words.length > 0)
     yield { start: { type: 'text', text: '' }, deltas: words.map((text) => ({ type: 'text_delta', text })) };
   for (const { id, name, arguments: text } of o.calls ?? []) {

@@ -32,6 +32,8 @@ class EventReader {
     ~EventReader();
     /// See Translator::event.
     bool read(std::string_view data, const Telling& telling, std::string& lines);
+    /// See Translator::has_begun.
+    bool has_begun() const;
 
    private:
     struct Impl;

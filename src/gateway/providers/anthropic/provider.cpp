@@ -24,6 +24,7 @@ class MessagesTranslator final : public Translator {
     bool event(std::string_view data, std::string& lines) override {
         return events_.read(data, telling_, lines);
     }
+    bool has_begun() const override { return events_.has_begun(); }
 
    private:
     std::string id_;

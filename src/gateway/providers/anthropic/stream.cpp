@@ -151,6 +151,8 @@ struct EventReader::Impl {
         return true;  // ping, and what may be added
     }
 
+    bool has_begun = false;
+
    private:
     enum class Block { none, text, thinking, tool, other };
 
@@ -230,6 +232,7 @@ struct EventReader::Impl {
             // Some servers tell the whole input here instead of in pieces.
             if (event.raw_input.find('"') != std::string_view::npos) arguments(json_string(event.raw_input));
         }
+        has_begun = has_begun || block == Block::other;
         return true;
     }
 
@@ -346,6 +349,8 @@ struct EventReader::Impl {
 EventReader::EventReader(std::string_view id, std::int64_t created)
     : impl_(std::make_unique<Impl>(id, created)) {}
 EventReader::~EventReader() = default;
+
+bool EventReader::has_begun() const { return impl_->has_begun; }
 
 bool EventReader::read(std::string_view data, const Telling& telling, std::string& lines) {
     return impl_->read(data, telling, lines);
