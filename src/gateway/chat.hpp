@@ -27,6 +27,8 @@ class Chat {
                               Endpoint endpoint = Endpoint::chat);
     /// The same life with the credit API's words: a price per request, exact bodies.
     Async<void> handle_credits(http::Exchange& exchange);
+    /// Anthropic's count_tokens. count_tokens.cpp
+    Async<void> count_tokens(http::Exchange& exchange);
     /// The key of the request; null without error when governance is off.
     Async<Result<std::shared_ptr<const accounts::Key>>> authenticate(http::Exchange& exchange);
     const Upstreams& upstreams() const { return upstreams_; }
@@ -65,6 +67,8 @@ class Chat {
     static void bound(Call& call);
     /// Rights, limits, rails, cache, money: in this order, so that what is refused took nothing of the next.
     Async<Result<void>> admit_paying(Call& call);
+    Async<Result<void>> admit_count(Call& call);
+    Async<bool> count_at(Call& call, const catalog::Route& route);
     // Credit API: credits_edge.cpp
     Async<void> refuse_credits(Call& call, Error error);
     static std::string with_credits(const Call& call, std::string_view answer);

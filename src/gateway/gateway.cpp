@@ -174,23 +174,6 @@ struct Gateway::Impl {
             .code = Code::not_found, .message = "the model '" + id + "' does not exist", .param = "model"};
     }
 
-    // An estimate: what counts in the end is what the model's server reports.
-    Async<void> count_tokens(http::Exchange& exchange) {
-        auto key = co_await chat.authenticate(exchange);
-        if (!key) {
-            co_await exchange.respond_error(std::move(key.error()));
-            co_return;
-        }
-        auto body = co_await exchange.body(std::numeric_limits<std::size_t>::max());
-        auto tokens = body ? anthropic::count_tokens(*body) : Result<std::int64_t>(fail(body.error()));
-        if (!tokens) {
-            co_await exchange.respond_error(std::move(tokens.error()));
-            co_return;
-        }
-        std::string answer = R"({"input_tokens":)" + std::to_string(*tokens) + "}";
-        co_await exchange.respond(200, "application/json", answer);
-    }
-
     void add(http::Router& router, http::Method method, std::string_view pattern, http::Dialect dialect,
              http::Handler handler) {
         router.add(method, pattern, dialect, std::move(handler), accounts::Access::key().name());
@@ -288,7 +271,7 @@ struct Gateway::Impl {
                 return chat.handle_client(exchange, anthropic::make_edge(exchange.id()));
             });
             add(router, http::Method::post, std::string(base) + "/count_tokens", anthropic::error,
-                [this](http::Exchange& exchange) { return count_tokens(exchange); });
+                [this](http::Exchange& exchange) { return chat.count_tokens(exchange); });
         }
         add(router, http::Method::get, "/anthropic/v1/models", anthropic::error,
             [this](http::Exchange& exchange) { return list_models(exchange, anthropic_models); });

@@ -12,11 +12,13 @@ import { eventually } from '../support/wait.mjs';
 const claude = 'claude-demo';
 const both = 'demo/both:1'; // a route of each kind, in order
 const plain = 'demo/plain:1'; // OpenAI's API only
+const guarded = 'demo/guarded:1'; // has a guard rail
 const route = (name, upstream) => ({ provider: name, model: upstream, weight: 1 });
 const models = [
   model(claude, { provider: 'claude', upstream: 'claude-upstream-name' }),
   model(both, { strategy: 'ordered', routes: [route('claude', 'c'), route('fake', 'o')] }),
   model(plain),
+  model(guarded, { provider: 'claude' }),
 ];
 const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
 
@@ -34,6 +36,7 @@ before(async () => {
       provider('fake', fake.base_url, { breaker_failures: 1000 }),
     ],
     env: { CLAUDE_KEY: 'sk-ant-secret' },
+    sections: { guardrail: [{ name: 'words', mode: 'enforce', kind: 'words', models: [guarded], words: ['aurora'] }] },
   });
   client = new Anthropic({ baseURL: s.server.url, apiKey: s.account.key, maxRetries: 0, timeout: 20000 });
 });
@@ -110,6 +113,25 @@ describe('an Anthropic client over an Anthropic provider', () => {
     assert.equal(s.fake.records.length, asked);
   });
 
+  test('what a tool of the provider does is told while it happens, before there is any text', async () => {
+    const first_blocks = [{ type: 'server_tool_use', id: 'srvtoolu_1', name: 'web_search', input: {} }];
+    s.fake.queue.push({ kind: 'ok', text: 'Found.', first_blocks, hold: 'searching' });
+    await exactly(async () => {
+      const stream = await client.messages.create({
+        model: claude,
+        max_tokens: 50,
+        stream: true,
+        messages: [{ role: 'user', content: 'find' }],
+      });
+      let text = '';
+      for await (const event of stream) {
+        if (event.content_block?.type === 'server_tool_use') s.fake.open('searching'); // it is here already
+        text += event.delta?.text ?? '';
+      }
+      assert.equal(text, 'Found.');
+    });
+  });
+
   test('the key stays here; betas and the beta query are passed on', async () => {
     await exactly(() =>
       raw(odd_body('x'), { path: '/v1/messages?beta=true', headers: { 'anthropic-beta': 'a-1,b-2', 'x-other': 'no' } }),
@@ -172,6 +194,30 @@ describe('an Anthropic client over an Anthropic provider', () => {
     assert.ok(charge > 0n && charge < price_of(100, 10), `${charge}`);
   });
 
+  test('tokens are counted by the provider, free of charge, and estimated when it fails', async () => {
+    const ask = { model: claude, messages: [{ role: 'user', content: 'x'.repeat(400) }], tools: [{ name: 'f', input_schema: {} }] };
+    s.fake.queue.push({ kind: 'ok', prompt_tokens: 1234 });
+    const { charge, result } = await charge_of(s.server, s.account, () => client.messages.countTokens(ask));
+    assert.deepEqual(result, { input_tokens: 1234 });
+    assert.equal(charge, 0n);
+    assert.equal(s.fake.last.path, '/v1/messages/count_tokens');
+    assert.deepEqual(s.fake.last.body, { ...ask, model: 'claude-upstream-name' });
+    assert.equal(s.fake.last.headers['x-api-key'], 'sk-ant-secret');
+    for (const fault of [{ kind: 'status', status: 529 }, { kind: 'cut_before_head' }]) {
+      s.fake.queue.push(fault);
+      const { input_tokens: estimate } = await client.messages.countTokens(ask);
+      assert.ok(estimate >= 100 && estimate < 200, `${estimate}`);
+    }
+    s.fake.queue.push({ kind: 'status', status: 400, code: 'invalid_request_error', message: 'tools.0: bad' });
+    await assert.rejects(client.messages.countTokens(ask), (e) => e.status === 400 && /tools.0: bad/.test(e.message));
+    // No provider of another API is asked, and none at all where guard rails have to see the prompt first.
+    const asked = s.fake.records.length;
+    for (const id of [plain, guarded])
+      assert.ok((await client.messages.countTokens({ ...ask, model: id })).input_tokens > 0);
+    assert.equal(s.fake.records.length, asked);
+    await assert.rejects(client.messages.countTokens({ ...ask, model: 'none' }), Anthropic.NotFoundError);
+  });
+
   test('refusals pass as they are; overload and limits are told in its words', async () => {
     s.fake.queue.push({ kind: 'status', status: 400, code: 'invalid_request_error', message: 'no such "thing"' });
     const refused = await raw(odd_body('x'));
@@ -219,3 +265,45 @@ describe('routes of both kinds', () => {
     );
   });
 });
+
+describe('an OpenAI client over an Anthropic provider', () => {
+  const tool = { type: 'function', function: { name: 'clock', parameters: { type: 'object', properties: {} } } };
+  const calls = [{ id: 'toolu_1', name: 'clock', arguments: '{}' }];
+
+  for (const stream of [false, true])
+    test(`signed thoughts go out and come back as they were, ${stream ? 'stream' : 'JSON'}`, async () => {
+      const ask = { model: claude, max_tokens: 8000, reasoning_effort: 'low', tools: [tool], stream };
+      const question = { role: 'user', content: 'time?' };
+      s.fake.queue.push({ kind: 'ok', redacted: 'c2VjcmV0', reasoning: 'let me think', calls });
+      const answer = await exactly(() => s.client.chat.completions.create({ ...ask, messages: [question] }).then(gather));
+      assert.equal(answer.reasoning_content, 'let me think');
+      s.fake.queue.push({ kind: 'ok', text: 'Noon.' });
+      const messages = [question, answer, { role: 'tool', tool_call_id: 'toolu_1', content: '12:00' }];
+      const last = await exactly(() => s.client.chat.completions.create({ ...ask, messages }).then(gather));
+      assert.equal(last.content, 'Noon.');
+      const { body } = s.fake.last;
+      assert.deepEqual(body.messages[1].content, [
+        { type: 'redacted_thinking', data: 'c2VjcmV0' },
+        { type: 'thinking', thinking: 'let me think', signature: 'c2lnbmVkIGJ5IG5vYm9keQ==' },
+        { type: 'tool_use', id: 'toolu_1', name: 'clock', input: {} },
+      ]);
+      assert.deepEqual(body.thinking, { type: 'enabled', budget_tokens: 4096 });
+    });
+});
+
+/** The message of an answer, or of a stream put together as clients do: details by their index. */
+async function gather(answer) {
+  if (answer.choices) return answer.choices[0].message;
+  const message = { role: 'assistant', content: '', reasoning_content: '', reasoning_details: [], tool_calls: [] };
+  for await (const { choices } of answer) {
+    const delta = choices[0]?.delta ?? {};
+    message.content += delta.content ?? '';
+    message.reasoning_content += delta.reasoning_content ?? '';
+    message.reasoning_details.push(...(delta.reasoning_details ?? []));
+    for (const { index, function: f, ...rest } of delta.tool_calls ?? []) {
+      message.tool_calls[index] ??= { ...rest, function: { name: f.name, arguments: '' } };
+      message.tool_calls[index].function.arguments += f.arguments ?? '';
+    }
+  }
+  return message;
+}

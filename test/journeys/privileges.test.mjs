@@ -129,7 +129,7 @@ function expected(access, who, calls_a_model) {
 }
 
 // Paths of inference that are posted to and run nothing.
-const without_a_model = /\/(show|count_tokens|pull|push|create|copy|\{digest\})$/;
+const without_a_model = /\/(show|pull|push|create|copy|\{digest\})$/;
 
 // A refusal by the guard, told from what an operation itself answers (a wrong password is a 401, too). Novita's dialect
 // has 403 for every wrong key, the credit API 401 for whatever a key may not.
