@@ -168,17 +168,31 @@ std::unique_ptr<ClientEdge> ollama_client(const Clock& clock) {
 }
 
 using catalog::ProviderKind;
-BENCHMARK_CAPTURE(relay, openai_to_openai, ProviderKind::openai, openai_stream, nullptr);
-BENCHMARK_CAPTURE(relay, openai_to_messages, ProviderKind::openai, openai_stream, messages_client);
-BENCHMARK_CAPTURE(relay, openai_to_responses, ProviderKind::openai, openai_stream, responses_client);
-BENCHMARK_CAPTURE(relay, openai_to_ollama, ProviderKind::openai, openai_stream, ollama_client);
+// A fixed number, so that callgrind's count of instructions can be divided:
+//   valgrind --tool=callgrind nebula_micro_gateway --benchmark_filter=relay/NAME  # Ir / (iterations × 200
+//   events)
+constexpr int iterations = 500;
+BENCHMARK_CAPTURE(relay, openai_to_openai, ProviderKind::openai, openai_stream, nullptr)
+    ->Iterations(iterations);
+BENCHMARK_CAPTURE(relay, openai_to_messages, ProviderKind::openai, openai_stream, messages_client)
+    ->Iterations(iterations);
+BENCHMARK_CAPTURE(relay, openai_to_responses, ProviderKind::openai, openai_stream, responses_client)
+    ->Iterations(iterations);
+BENCHMARK_CAPTURE(relay, openai_to_ollama, ProviderKind::openai, openai_stream, ollama_client)
+    ->Iterations(iterations);
 BENCHMARK_CAPTURE(relay, anthropic_to_messages_native, ProviderKind::anthropic, messages_stream,
-                  messages_client);
-BENCHMARK_CAPTURE(relay, anthropic_to_openai, ProviderKind::anthropic, messages_stream, nullptr);
-BENCHMARK_CAPTURE(relay, anthropic_to_responses, ProviderKind::anthropic, messages_stream, responses_client);
-BENCHMARK_CAPTURE(relay, ollama_to_openai, ProviderKind::ollama, ollama_stream, nullptr);
-BENCHMARK_CAPTURE(relay, gemini_to_openai, ProviderKind::gemini, gemini_stream, nullptr);
-BENCHMARK_CAPTURE(relay, gemini_to_messages, ProviderKind::gemini, gemini_stream, messages_client);
+                  messages_client)
+    ->Iterations(iterations);
+BENCHMARK_CAPTURE(relay, anthropic_to_openai, ProviderKind::anthropic, messages_stream, nullptr)
+    ->Iterations(iterations);
+BENCHMARK_CAPTURE(relay, anthropic_to_responses, ProviderKind::anthropic, messages_stream, responses_client)
+    ->Iterations(iterations);
+BENCHMARK_CAPTURE(relay, ollama_to_openai, ProviderKind::ollama, ollama_stream, nullptr)
+    ->Iterations(iterations);
+BENCHMARK_CAPTURE(relay, gemini_to_openai, ProviderKind::gemini, gemini_stream, nullptr)
+    ->Iterations(iterations);
+BENCHMARK_CAPTURE(relay, gemini_to_messages, ProviderKind::gemini, gemini_stream, messages_client)
+    ->Iterations(iterations);
 
 }  // namespace
 }  // namespace nebula::gateway

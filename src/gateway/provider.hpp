@@ -40,7 +40,7 @@ class Translator {
     /// [DONE]. An event that says nothing appends nothing. False: malformed.
     virtual bool event(std::string_view data, std::string& lines) = 0;
 
-    /// Something has been told that OpenAI's stream has no place for, such as a tool that runs at the provider:
+    /// Something was told that OpenAI's stream has no place for, such as a tool that runs at the provider:
     /// a client of the provider's own API must not wait for the first text.
     virtual bool has_begun() const { return false; }
 };
