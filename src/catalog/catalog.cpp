@@ -187,6 +187,9 @@ class Builder {
         set("price_cached_input_per_m", from.price_cached_input_per_m, prices.cached_input_per_m);
         set("price_cache_write_per_m", from.price_cache_write_per_m, prices.cache_write_per_m);
         set("price_reasoning_per_m", from.price_reasoning_per_m, prices.reasoning_per_m);
+        model.image_prices = from.image_prices;
+        if (!from.image_prices.empty() && from.unit != "image")
+            problem(who + ": image_prices need the unit \"image\"");
         if (from.unit.empty() && from.price_unit != Nanos{})
             problem(who + ": price_unit needs a unit: image, second, character or document");
     }

@@ -72,6 +72,12 @@ struct AliasSettings {  // [[alias]]
     std::string model;
     void describe(settings::Visitor& v);
 };
+struct ImagePriceSettings {  // of [[model]] image_prices
+    std::string size;        // empty: every size
+    std::string quality;     // empty: every quality
+    Nanos price;
+    void describe(settings::Visitor& v);
+};
 struct ModelSettings {  // [[model]]
     std::string id;
     std::int64_t context_length = 8192;
@@ -83,7 +89,8 @@ struct ModelSettings {  // [[model]]
     std::string price_reasoning_per_m;     // empty = price_output_per_m
     Nanos price_request;
     Nanos price_unit;
-    std::string unit;  // what price_unit is for; see billing::is_unit
+    std::string unit;                              // what price_unit is for; see billing::is_unit
+    std::vector<ImagePriceSettings> image_prices;  // instead of price_unit, the first that fits
     std::vector<std::string> endpoints = {"chat"};
     std::vector<RouteSettings> routes;
     std::string strategy = "weighted";  // see Strategy
@@ -159,7 +166,8 @@ struct Model {
     std::int64_t context_length = 0;
     std::int64_t max_output_tokens = 0;
     billing::Prices prices;
-    std::string unit;                    // what prices.unit is for; empty: tokens only
+    std::string unit;  // what prices.unit is for; empty: tokens only
+    std::vector<ImagePriceSettings> image_prices;
     std::vector<std::string> endpoints;  // "chat", "embeddings", …
     bool serves(std::string_view endpoint) const;
     Strategy strategy = Strategy::weighted;

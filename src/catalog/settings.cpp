@@ -79,6 +79,12 @@ void ProviderSettings::describe(settings::Visitor& v) {
     describe_routing(v);
 }
 
+void ImagePriceSettings::describe(settings::Visitor& v) {
+    v.field({.name = "size", .help = "As \"1024x1024\"; empty: every size.", .apply = Apply::live}, size);
+    v.field({.name = "quality", .help = "As \"high\"; empty: every quality.", .apply = Apply::live}, quality);
+    v.field({.name = "price", .help = "USD per image.", .apply = Apply::live, .required = true}, price);
+}
+
 void ModelSettings::describe(settings::Visitor& v) {
     constexpr auto live = Apply::live;
     constexpr std::int64_t tokens_max = 1'000'000'000;
@@ -126,6 +132,13 @@ void ModelSettings::describe(settings::Visitor& v) {
              .apply = live,
              .one_of = {"", "image", "second", "character", "document"}},
             unit);
+    v.list(
+        {.name = "image_prices",
+         .help =
+             "Prices of images by size and quality; the first that fits, else price_unit. What neither the "
+             "request nor the answer tells costs the most that it may be.",
+         .apply = live},
+        image_prices);
     v.field({.name = "endpoints",
              .help = "What it may be used for.",
              .apply = live,

@@ -100,7 +100,8 @@ struct Call {
     billing::TokenUsage billed;  // what settle() recorded
     std::size_t content_bytes = 0;
     std::int64_t content_events = 0;
-    std::int64_t images = 0;  // whole ones that the client got, or will with the last event
+    std::string image_size, image_quality;  // as the provider tells them
+    std::int64_t images = 0;                // whole ones that the client got, or will with the last event
     std::int64_t first_token_us = 0;
     std::string usage_chunk;  // of an openrouter stream: told when the charge is known
     Trail trail;

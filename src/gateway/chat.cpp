@@ -42,7 +42,12 @@ Chat::Chat(const GatewaySettings& settings, Services services)
       unpaid_(services.metrics.counter("nebula_payment_required_total",
                                        "Requests that the balance did not pay for.")),
       notes_waiting_(
-          services.metrics.gauge("nebula_guardrail_notes", "Hooks that are being told of streams.")) {}
+          services.metrics.gauge("nebula_guardrail_notes", "Hooks that are being told of streams.")) {
+    for (std::size_t i = 0; i < endpoint_count; ++i)
+        by_endpoint_[i] =
+            &services.metrics.counter("nebula_endpoint_requests_total", "Admitted requests by endpoint.",
+                                      {{"endpoint", info(static_cast<Endpoint>(i)).word}});
+}
 
 Chat::~Chat() {
     background_.close();
@@ -91,6 +96,7 @@ Async<void> Chat::refuse(Call& call, Error error) {
 
 Async<void> Chat::follow(Call& call) {
     Watch watch(call);
+    by_endpoint_[static_cast<std::size_t>(call.endpoint)]->add();
     co_await forward(call);
     auto took = services_.clock.ticks() - call.exchange.started();
     call.metrics->latency.observe_us(std::chrono::duration_cast<std::chrono::microseconds>(took).count());
@@ -99,6 +105,7 @@ Async<void> Chat::follow(Call& call) {
 Async<Result<void>> Chat::settle(Call& call, billing::Outcome outcome) {
     ModelMetrics& metrics = *call.metrics;
     const auto [usage, is_estimated] = media::meter(call, outcome);
+    if (info(call.endpoint).is_image) call.prices.unit = media::image_price(call, *call.model);
     auto produced = services_.clock.ticks() - call.exchange.started();
     call.trail.produced_us = std::chrono::duration_cast<std::chrono::microseconds>(produced).count();
     call.trail.outcome = outcome;

@@ -1,6 +1,7 @@
 #pragma once
 // The chat endpoint: architecture's nine steps in order.
 
+#include <array>
 #include <map>
 #include <memory>
 #include <shared_mutex>
@@ -155,6 +156,7 @@ class Chat {
     metrics::Counter& unauthenticated_;
     metrics::Counter& rate_limited_;
     metrics::Counter& unpaid_;
+    std::array<metrics::Counter*, endpoint_count> by_endpoint_{};
     TaskGroup background_{"gateway"};
     metrics::Gauge& notes_waiting_;
     TaskGroup notes_{"guardrail hooks"};

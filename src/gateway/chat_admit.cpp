@@ -226,6 +226,7 @@ Async<Result<void>> Chat::admit_paying(Call& call) {
     Result<void> admitted = check_rights(call, *call.model);
     drop_forbidden(call);
     set_prices(call);
+    if (info(call.endpoint).is_image) media::set_image_price(call);
     if (admitted && !rails_.empty()) find_rails(call);
     // Rails change what is asked, and they cost something: then the limits come first.
     if (admitted && !call.guard) admitted = look_up(call);

@@ -301,6 +301,8 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
     call.content_bytes = answer.content_bytes;
     call.content_events = 1;
     call.images = answer.images;
+    call.image_size = std::move(answer.size);
+    call.image_quality = std::move(answer.quality);
     if (call.is_client_gone && call.disconnect() != catalog::Disconnect::drain) co_return Attempt::try_next;
     auto settled = co_await settle(
         call, call.is_client_gone ? billing::Outcome::client_left : billing::Outcome::completed);
@@ -362,6 +364,7 @@ Async<Chat::Attempt> Chat::answer_stream(Call& call, std::unique_ptr<http::Clien
     call.content_bytes = 0;
     call.content_events = 0;
     call.images = 0;
+    call.image_size = call.image_quality = {};
     call.first_token_us = 0;
     call.usage_chunk.clear();
     call.trail.restart();

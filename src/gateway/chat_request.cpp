@@ -128,6 +128,8 @@ class Reader {
             {"query", &Reader::read_query, rerank},
             {"documents", &Reader::read_input, rerank},
             {"prompt", &Reader::read_spoken, images},
+            {"size", &Reader::read_look, images},
+            {"quality", &Reader::read_look, images},
             {"input", &Reader::read_spoken, speech},
             {"stream_format", &Reader::read_stream_format, speech},
             {"models", &Reader::read_routing, ~0u},
@@ -264,6 +266,15 @@ class Reader {
         if (text.empty()) return bad("'" + name + "' must not be empty", name);
         request_.prompt_bytes += token.size();
         request_.characters = std::ranges::count_if(text, [](char c) { return (c & 0xC0) != 0x80; });
+        return {};
+    }
+
+    // What images are priced by.
+    Done read_look(const std::string& name, ondemand::value& value) {
+        if (is_null(value)) return {};
+        std::string_view text;
+        if (value.get_string().get(text)) return bad("'" + name + "' must be a string", name);
+        (name == "size" ? request_.size : request_.quality) = text.substr(0, look_bytes_max);
         return {};
     }
 
@@ -425,6 +436,7 @@ class Reader {
 
     static constexpr std::size_t prompts_max = 2'048;
     static constexpr std::int64_t images_max = 10;
+    static constexpr std::size_t look_bytes_max = 64;
 
     std::string_view body_;
     Endpoint endpoint_;

@@ -35,6 +35,7 @@ struct ChatRequest {
     // What is not counted in tokens, at most; `n` is the number of images.
     std::int64_t characters = 0;   // of the text to be spoken
     std::int64_t documents = 0;    // to be ranked
+    std::string size, quality;     // of images, as asked for
     std::int64_t seconds = 0;      // of the sound to be read, by the file
     std::int64_t seconds_max = 0;  // that a report of the provider can be true up to
 

@@ -257,6 +257,17 @@ simdjson::error_code read_images(ondemand::value value, Completion& out) {
     return SUCCESS;
 }
 
+// What images are priced by; false for other members.
+template <class Key>
+bool read_look(const Key& key, ondemand::value& value, Completion& out) {
+    bool is_size = key == "size";
+    if (!is_size && !(key == "quality")) return false;
+    std::string_view text;
+    if (is_of(value, ondemand::json_type::string) && !value.get_string().get(text))
+        (is_size ? out.size : out.quality) = text.substr(0, 64);
+    return true;
+}
+
 // What an answer has instead of choices.
 simdjson::error_code read_list(ondemand::value value, Endpoint endpoint, Completion& out) {
     if (info(endpoint).is_image) return read_images(value, out);
@@ -332,6 +343,8 @@ Completion read(std::string_view text, const Shape& shape, const UsageBounds& bo
             std::int64_t seconds = out.usage.seconds;
             out.usage = read_usage(value, bounds);
             out.usage.seconds = std::max(out.usage.seconds, seconds);
+        } else if (info(shape.endpoint).is_image && read_look(key, value, out)) {
+            continue;
         } else if (key == "duration" && bounds.seconds_max > 0) {
             read_seconds(value, bounds.seconds_max, out.usage.seconds);
         }
@@ -377,6 +390,8 @@ Completion read_media_event(std::string_view data, const UsageBounds& bounds) {
             bool is_image = text.starts_with("image_") && text.ends_with(".completed");
             out.has_finish = is_image || text.ends_with(".done");
             out.images = is_image ? 1 : 0;
+        } else if (read_look(key, value, out)) {
+            continue;
         } else if (key == "delta" || key == "text" || key == "b64_json" || key == "audio") {
             std::size_t bytes = value.raw_json_token().size();
             if (bytes > 2) out.has_content = true;

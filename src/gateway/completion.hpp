@@ -34,11 +34,12 @@ struct Completion {
         done,       // [DONE]
         comment,    // an event without data
     } kind = Kind::malformed;
-    bool has_choices = false;       // at least one choice
-    bool has_content = false;       // a choice carries text, a refusal or tool calls
-    bool has_finish = false;        // some choice has a finish_reason
-    std::size_t content_bytes = 0;  // text, reasoning and arguments in it
-    std::int64_t images = 0;        // whole ones
+    bool has_choices = false;             // at least one choice
+    bool has_content = false;             // a choice carries text, a refusal or tool calls
+    bool has_finish = false;              // some choice has a finish_reason
+    std::size_t content_bytes = 0;        // text, reasoning and arguments in it
+    std::int64_t images = 0;              // whole ones
+    std::string size = {}, quality = {};  // of the images, where it is told
     ReportedUsage usage = {};
     // JSON strings with their quotes, or empty; valid until this thread reads again.
     std::string_view raw_id = {};

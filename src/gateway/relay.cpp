@@ -231,6 +231,8 @@ class Relay {
         if (chunk.has_finish) {
             held_ = event;
             held_images_ = chunk.images;
+            if (!chunk.size.empty()) call_.image_size = chunk.size;
+            if (!chunk.quality.empty()) call_.image_quality = chunk.quality;
         } else {
             queue(event);
         }

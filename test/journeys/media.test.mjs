@@ -22,6 +22,17 @@ const models = [
   model(painter, { ...free, endpoints: images, unit: 'image', price_unit: '0.04', upstream: 'paint-1' }),
   model(painter_tokens, { endpoints: images }),
   model('demo/slow-painter', { ...free, endpoints: images, unit: 'image', price_unit: '0.04', ipm: 3 }),
+  model('demo/sized-painter', {
+    ...free,
+    endpoints: images,
+    unit: 'image',
+    price_unit: '0.08',
+    image_prices: [
+      { size: '1024x1024', quality: 'high', price: '0.2' },
+      { size: '1024x1024', price: '0.05' },
+      { size: '256x256', price: '0.01' },
+    ],
+  }),
   model(speaker, { ...free, endpoints: ['speech'], unit: 'character', price_unit: '0.000015' }),
   model(listener, {
     ...free,
@@ -111,6 +122,28 @@ describe('images', () => {
       );
       assert.equal(charge, paid * an_image);
     }
+  });
+
+  test('by size and quality, as the provider tells them, as asked for, or the most that it may be', async () => {
+    for (const [asked, told, cents] of [
+      [{ size: '256x256' }, false, 1n],
+      [{ size: '512x512' }, false, 8n],
+      [{ size: '1024x1024', quality: 'high' }, false, 20n],
+      [{ size: '1024x1024', quality: 'low' }, false, 5n],
+      [{ size: '1024x1024' }, false, 20n],
+      [{ size: '1024x1024' }, true, 5n],
+      [{ size: 'auto', quality: 'auto' }, true, 5n],
+      [{}, false, 20n],
+    ]) {
+      const { charge } = await costs({ kind: 'ok', usage: told ? 'tokens' : 'absent' }, () =>
+        s.client.images.generate({ model: 'demo/sized-painter', prompt: 'x', n: 2, ...asked }),
+      );
+      assert.equal(charge, 2n * cents * 10_000_000n, JSON.stringify(asked));
+    }
+    const { charge } = await costs({ kind: 'ok' }, async () =>
+      s.client.images.edit({ model: 'demo/sized-painter', prompt: 'x', image: await picture(), size: '256x256' }),
+    );
+    assert.equal(charge, 10_000_000n);
   });
 
   test('by tokens, where the provider reports them', async () => {

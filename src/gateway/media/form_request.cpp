@@ -11,6 +11,7 @@ namespace nebula::gateway::media {
 namespace {
 
 constexpr std::size_t model_bytes_max = 256;
+constexpr std::size_t look_bytes_max = 64;
 constexpr std::int64_t images_max = 10;
 constexpr std::int64_t image_files_max = 16;
 // No sound that a model understands has fewer bytes a second.
@@ -48,6 +49,8 @@ class Reader {
         if (part.name == "model") return take_model(part);
         if (part.name == "prompt") return take_prompt(part);
         if (part.name == "n" && is_image) return take_n(part);
+        if (part.name == "size" && is_image) return take_look(part, has_size_, request_.size);
+        if (part.name == "quality" && is_image) return take_look(part, has_quality_, request_.quality);
         if (part.name == "stream" && endpoint_ != Endpoint::image_variations) return take_stream(part);
         if (part.name == (is_image ? "image" : "file") || (is_image && part.name == "image[]"))
             return take_file(part);
@@ -91,6 +94,12 @@ class Reader {
         return {};
     }
 
+    Done take_look(const http::FormPart& part, bool& seen, std::string& to) {
+        auto done = take_text(part, seen);
+        if (done) to = part.body.substr(0, look_bytes_max);
+        return done;
+    }
+
     Done take_stream(const http::FormPart& part) {
         auto done = take_text(part, has_stream_);
         if (!done) return done;
@@ -120,6 +129,7 @@ class Reader {
     Endpoint endpoint_;
     ChatRequest request_;
     bool has_model_ = false, has_prompt_ = false, has_n_ = false, has_stream_ = false;
+    bool has_size_ = false, has_quality_ = false;
     std::int64_t files_ = 0;
 };
 

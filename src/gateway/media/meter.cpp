@@ -36,6 +36,33 @@ billing::TokenUsage estimated_tokens(const Call& call) {
 
 }  // namespace
 
+Nanos image_price(const Call& call, const catalog::Model& model) {
+    const auto& prices = model.image_prices;
+    if (prices.empty()) return model.prices.unit;
+    auto known = [](const std::string& told, const std::string& asked) -> std::string_view {
+        std::string_view word = told.empty() ? asked : told;
+        return word == "auto" ? std::string_view() : word;
+    };
+    std::string_view size = known(call.image_size, call.request.size);
+    std::string_view quality = known(call.image_quality, call.request.quality);
+    Nanos most;
+    for (const catalog::ImagePriceSettings& price : prices) {
+        bool may_fit = (price.size.empty() || size.empty() || price.size == size) &&
+                       (price.quality.empty() || quality.empty() || price.quality == quality);
+        if (!may_fit) continue;
+        most = std::max(most, price.price);
+        bool fits = (price.size.empty() || !size.empty()) && (price.quality.empty() || !quality.empty());
+        if (fits) return most;
+    }
+    return std::max(most, model.prices.unit);
+}
+
+void set_image_price(Call& call) {
+    call.prices.unit = {};
+    for (const auto& model : call.all_models())
+        call.prices.unit = std::max(call.prices.unit, image_price(call, *model));
+}
+
 std::int64_t units_asked(const Call& call) {
     const std::string& unit = call.model->unit;
     if (unit.empty()) return 0;

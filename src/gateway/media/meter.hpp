@@ -7,6 +7,12 @@
 
 namespace nebula::gateway::media {
 
+/// What one image costs by its size and quality: as the provider tells them, else as asked for, else (and
+/// where "auto" was asked for) the most that it may be. Models without image_prices: price_unit.
+Nanos image_price(const Call& call, const catalog::Model& model);
+/// For the hold: of the dearest model that may be asked.
+void set_image_price(Call& call);
+
 /// Units of the model's kind (catalog `unit`) that the request can come to; 0 when the model has none.
 std::int64_t units_asked(const Call& call);
 
