@@ -101,7 +101,7 @@ class ProviderKeys {
                                           std::string_view model) const;
     Result<SecretBox> box(bool may_create);
     Result<std::vector<ProviderKey>> read(store::Tx& tx, std::optional<AccountId> only);
-    void keep(AccountId account, Account keys);
+    bool keep(AccountId account, Account keys, std::uint64_t epoch);
     void replace_all(std::vector<ProviderKey> keys);
     /// False when the database cannot be asked.
     Async<bool> load(AccountId account);

@@ -76,6 +76,7 @@ Result<void> Chat::look_up(Call& call) {
                      .endpoint = info(call.endpoint).word,
                      .model = call.model->id,
                      .wire = wire_word(wire),
+                     .path = call.client ? call.client->native_path() : std::string_view(),
                      .headers = is_foreign ? head.header("anthropic-beta").value_or("") : "",
                      .is_stream = call.request.stream};
     auto key = cache_key(scope, is_foreign ? call.client_body : call.body);

@@ -12,6 +12,7 @@ namespace nebula::catalog {
 namespace {
 
 constexpr std::int64_t keys_max = 100'000;
+constexpr int loads_max = 8;  // of one account in a row, while it is being changed
 constexpr const char* topic = "provider_keys";
 
 // Of several keys the first that fits is used.
@@ -106,31 +107,36 @@ void ProviderKeys::replace_all(std::vector<ProviderKey> keys) {
     kept_.set(count);
 }
 
-void ProviderKeys::keep(AccountId account, Account keys) {
+// False when something was changed since `epoch`: what was read then may be old.
+bool ProviderKeys::keep(AccountId account, Account keys, std::uint64_t epoch) {
     put_in_order(keys);
     Stripe& stripe = stripe_of(account);
     std::unique_lock lock(stripe.mutex);
+    if (stripe.epoch.load() != epoch) return false;
     Account& kept = stripe.accounts[account];
     count_ += static_cast<std::int64_t>(keys.size()) - static_cast<std::int64_t>(kept.size());
     kept = std::move(keys);
     if (kept.empty()) stripe.accounts.erase(account);
     kept_.set(count_.load());
+    return true;
 }
 
 Async<bool> ProviderKeys::load(AccountId account) {
-    std::uint64_t epoch = stripe_of(account).epoch.load();
-    auto look = [this, account](store::Tx& tx) -> Result<std::vector<ProviderKey>> {
-        return read(tx, account);
-    };
-    auto keys = co_await db_.read(std::move(look));
-    if (!keys) {
-        LOG_ERROR("provider keys cannot be loaded", {"account", account.text()},
-                  {"problem", keys.error().message}, {"detail", keys.error().detail});
-        co_return false;
+    for (int tries = 0; tries < loads_max; ++tries) {
+        std::uint64_t epoch = stripe_of(account).epoch.load();
+        auto look = [this, account](store::Tx& tx) -> Result<std::vector<ProviderKey>> {
+            return read(tx, account);
+        };
+        auto keys = co_await db_.read(std::move(look));
+        if (!keys) {
+            LOG_ERROR("provider keys cannot be loaded", {"account", account.text()},
+                      {"problem", keys.error().message}, {"detail", keys.error().detail});
+            co_return false;
+        }
+        // Else the notice of a change, be it our own, came meanwhile.
+        if (keep(account, std::move(*keys), epoch)) break;
     }
-    // Whoever changed something since then loads, too, and sees more.
-    if (stripe_of(account).epoch.load() == epoch) keep(account, std::move(*keys));
-    co_return true;
+    co_return true;  // whoever still changes something loads, too, and sees more
 }
 
 Async<void> ProviderKeys::reload(AccountId account) {

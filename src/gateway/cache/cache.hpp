@@ -139,6 +139,7 @@ struct CacheScope {
     std::string_view endpoint;
     std::string_view model;
     std::string_view wire;          // the client's API, where its bytes may pass through
+    std::string_view path = {};     // of that API: one body may mean something at two of them
     std::string_view headers = {};  // that providers see
     bool is_stream = false;
 };

@@ -170,6 +170,8 @@ TEST(CacheKey, TellsRequestsApartByWhatChangesTheAnswer) {
              CacheScope{.account = 2, .endpoint = "chat", .model = "m", .wire = "openai"},
              CacheScope{.account = 1, .endpoint = "completions", .model = "m", .wire = "openai"},
              CacheScope{.account = 1, .endpoint = "chat", .model = "n", .wire = "openai"},
+             CacheScope{
+                 .account = 1, .endpoint = "chat", .model = "m", .wire = "openai", .path = "/api/generate"},
              CacheScope{.account = 1, .endpoint = "chat", .model = "m", .wire = "anthropic"},
              CacheScope{.account = 1, .endpoint = "chat", .model = "m", .wire = "openai", .headers = "beta"},
              CacheScope{.account = 1, .endpoint = "chat", .model = "m", .wire = "openai", .is_stream = true},

@@ -106,7 +106,7 @@ std::optional<Sha256> cache_key(const CacheScope& scope, std::string_view body) 
     std::string whole;
     whole.reserve(length + 256);
     append(whole, std::to_string(scope.account));
-    for (std::string_view text : {scope.endpoint, scope.model, scope.wire, scope.headers})
+    for (std::string_view text : {scope.endpoint, scope.model, scope.wire, scope.path, scope.headers})
         append(whole, text);
     append(whole, scope.is_stream ? "stream" : "whole");
     for (const auto& [name, text] : members) {
