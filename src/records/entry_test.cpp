@@ -13,7 +13,7 @@ TEST(Expanded, TellsWholeNamesAndUsualValues) {
     EXPECT_EQ(told,
               boost::json::parse(R"({"id":"req_1","api":"openai","endpoint":"chat","model":"m","provider":"p",
         "status":200,"outcome":"completed","streamed":false,"input":7,"cached":0,"output":3,"reasoning":0,
-        "tokenizer":"provider","charge":13,"latency_us":500,
+        "tokenizer":"provider","charge":13,"byok":false,"latency_us":500,
         "attempts":[{"provider":"p","status":200,"latency_us":500}]})"));
 }
 

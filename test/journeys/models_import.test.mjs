@@ -164,7 +164,7 @@ for (const [kind, { target, header, answer, ids }] of Object.entries(tables)) {
       assert.match(text, new RegExp(`id = "${ids[0]}"`));
       assert.match(text, /routes = \[\{ provider = "up" \}\]/);
       if (kind === 'openai') {
-        assert.match(text, /price_input_per_m = "0.20"\n.*\n# prices: preset nebula-ai\n/, 'a known model has its price');
+        assert.match(text, /price_input_per_m = "0.20"\n.*\n.*\n# prices: preset nebula-ai\n/, 'a known model has its price');
         assert.match(text, /id = "org\/own-model"\ncontext_length = 8192\n# Set its prices/);
         assert.match(text, /id = "text-embed-1"\nendpoints = \["embeddings"\]/);
       }
