@@ -1,6 +1,7 @@
 #include <utility>
 
 #include "gateway/call.hpp"
+#include "gateway/openrouter/answer.hpp"
 #include "http/sse.hpp"
 
 namespace nebula::gateway {
@@ -150,6 +151,9 @@ class Relay {
                         return failure(broken("the provider sent an invalid event", "chunk cannot be told"));
                 } else if (is_ours(chunk)) {
                     break;
+                } else if (call_.is_openrouter && openrouter::tells_thoughts(data)) {
+                    if (!run_.empty()) unsent_ += std::exchange(run_, {});
+                    unsent_.append("data: ").append(openrouter::with_thoughts(data)).append("\n\n");
                 } else if (call_.translator) {
                     unsent_.append("data: ").append(data).append("\n\n");
                 } else {

@@ -79,13 +79,44 @@ std::string copy(std::string_view text, const Receipt& receipt, std::string& usa
     return out;
 }
 
+constexpr std::string_view thoughts_elsewhere = "\"reasoning_content\"", thoughts_here = "\"reasoning\"";
+
+// Where the text says this name of a member. A quote inside a JSON string is escaped, so that what stands
+// between bare quotes is a whole string, and before a colon it is a name.
+std::size_t find_name(std::string_view text, std::string_view quoted, std::size_t from) {
+    for (std::size_t at = text.find(quoted, from); at != std::string_view::npos;
+         at = text.find(quoted, at + 1)) {
+        std::size_t next = text.find_first_not_of(" \t\r\n", at + quoted.size());
+        if (next != std::string_view::npos && text[next] == ':') return at;
+    }
+    return std::string_view::npos;
+}
+
 }  // namespace
+
+bool tells_thoughts(std::string_view json) {
+    return find_name(json, thoughts_elsewhere, 0) != std::string_view::npos &&
+           find_name(json, thoughts_here, 0) == std::string_view::npos;
+}
+
+std::string with_thoughts(std::string_view json) {
+    std::string out;
+    out.reserve(json.size());
+    std::size_t from = 0;
+    for (std::size_t at = find_name(json, thoughts_elsewhere, 0); at != std::string_view::npos;
+         at = find_name(json, thoughts_elsewhere, from)) {
+        out.append(json.substr(from, at - from)).append(thoughts_here);
+        from = at + thoughts_elsewhere.size();
+    }
+    return out.append(json.substr(from));
+}
 
 std::string with_cost(std::string_view answer, const Receipt& receipt) {
     std::string usage;
     bool has_fingerprint = false;
     std::string members = copy(answer, receipt, usage, has_fingerprint);
     if (members.empty()) return std::string(answer);
+    if (tells_thoughts(members)) members = with_thoughts(members);
     if (usage.empty()) usage = own_usage(receipt);
     std::string out = "{" + members + R"("provider":)" + json_string(receipt.provider);
     if (receipt.has_output && !has_fingerprint) out += R"(,"system_fingerprint":null)";

@@ -24,8 +24,13 @@ struct Receipt {
     bool is_byok = false;      // it was the customer's own key for the provider
 };
 
+/// Whether a model's thoughts stand under the name that other servers have for them, `reasoning_content`, and
+/// not under OpenRouter's, `reasoning`; and the same JSON under that.
+bool tells_thoughts(std::string_view json);
+std::string with_thoughts(std::string_view json);
+
 /// The answer (a JSON object, checked before) with `provider`, `system_fingerprint` and the costs in `usage`;
-/// all other bytes are the provider's.
+/// thoughts under OpenRouter's name; all other bytes are the provider's.
 std::string with_cost(std::string_view answer, const Receipt& receipt);
 
 /// Data of the last chunk of a stream: the provider's own usage chunk with the costs, or, when that is empty,

@@ -66,5 +66,29 @@ TEST(WithCost, TellsTheBilledUsageWhereNoneCanBeBelieved) {
         R"("cost_details":null}})");
 }
 
+// OpenRouter's clients read `reasoning`; most servers say `reasoning_content`. A text that speaks of the name
+// must not be touched.
+TEST(Thoughts, StandUnderOpenRoutersName) {
+    struct Case {
+        const char* json;
+        const char* told;  // null: as it was
+    };
+    for (const Case& c : {
+             Case{R"({"delta":{"reasoning_content":"hm","content":null}})",
+                  R"({"delta":{"reasoning":"hm","content":null}})"},
+             Case{R"([{"reasoning_content" : "a"},{"reasoning_content":"b"}])",
+                  R"([{"reasoning" : "a"},{"reasoning":"b"}])"},
+             Case{R"({"reasoning_content":"say \"reasoning_content\": x"})",
+                  R"({"reasoning":"say \"reasoning_content\": x"})"},
+             Case{R"({"content":"reasoning_content"})", nullptr},
+             Case{R"({"content":"\"reasoning_content\": 1"})", nullptr},
+             Case{R"({"reasoning":"hm","reasoning_content":"hm"})", nullptr},
+             Case{R"({"content":"none"})", nullptr},
+         }) {
+        EXPECT_EQ(tells_thoughts(c.json), c.told != nullptr) << c.json;
+        if (c.told != nullptr) EXPECT_EQ(with_thoughts(c.json), c.told);
+    }
+}
+
 }  // namespace
 }  // namespace nebula::gateway::openrouter
