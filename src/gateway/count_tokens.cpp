@@ -1,9 +1,10 @@
-// Anthropic's count_tokens: exact where a provider of its API serves the model, else estimated from the
-// bytes.
+// Anthropic's count_tokens: exact where a provider of its API or one of our runners serves the model, else
+// an estimate.
 #include <limits>
 
 #include "gateway/anthropic/anthropic.hpp"
 #include "gateway/chat.hpp"
+#include "gateway/token_count.hpp"
 
 namespace nebula::gateway {
 namespace {
@@ -30,12 +31,14 @@ Async<void> Chat::count_tokens(http::Exchange& exchange) {
         bool is_answered = co_await count_at(call, route);
         if (is_answered) co_return;
     }
-    auto tokens = anthropic::count_tokens(call.body);
-    if (!tokens) {
-        co_await exchange.respond_error(std::move(tokens.error()));
+    auto prompt = anthropic::to_countable_request(call.body);
+    if (!prompt) {
+        co_await exchange.respond_error(std::move(prompt.error()));
         co_return;
     }
-    std::string answer = R"({"input_tokens":)" + std::to_string(*tokens) + "}";
+    TokenCount count = co_await count_prompt(services_, call.key.get(), std::move(*prompt));
+    exchange.add_header("x-nebula-tokenizer", count.method);
+    std::string answer = R"({"input_tokens":)" + std::to_string(count.tokens) + "}";
     co_await exchange.respond(200, "application/json", answer);
 }
 

@@ -282,7 +282,7 @@ struct Gateway::Impl {
     Services services;
     Chat chat;
     ollama::Api ollama{chat, services};
-    responses::StoredApi stored{chat, services.clock, services.responses};
+    responses::StoredApi stored{chat, services};
     routing::Prober prober;
 };
 

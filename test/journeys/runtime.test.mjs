@@ -87,6 +87,36 @@ describe('the bundled runner', () => {
     assert.equal(charge, price_of(result.usage.prompt_tokens, result.usage.completion_tokens));
   });
 
+  test('prompts are counted by the model’s own tokenizer, as they are charged', async () => {
+    const messages = [
+      { role: 'system', content: 'Be brief.' },
+      { role: 'user', content: 'What is Nebula? Größe, 東京, <|im_start|>' },
+    ];
+    const answer = await s.client.chat.completions.create(ask('', { messages }));
+    const [system, user] = messages.map((m) => m.content);
+    const count = (path, body) => s.server.call({ path, key: s.account.key, body: { model: id, ...body } });
+    for (const counted of [
+      await count('/v1/messages/count_tokens', { system, messages: [{ role: 'user', content: user }] }),
+      await count('/v1/responses/input_tokens', { instructions: system, input: user }),
+    ]) {
+      assert.equal(counted.status, 200, counted.text);
+      assert.equal(counted.headers['x-nebula-tokenizer'], 'runtime');
+      assert.equal(counted.json().input_tokens, answer.usage.prompt_tokens);
+    }
+    // Long ones are estimated: nobody waits for somebody else's counting.
+    const long = await count('/v1/responses/input_tokens', { input: 'word '.repeat(60_000) });
+    assert.equal(long.headers['x-nebula-tokenizer'], 'estimate');
+    assert.ok(long.json().input_tokens > 60_000);
+    // So is what the key may not use.
+    const narrow = await s.server.key(s.account.id, { model: ['other'] });
+    const foreign = await s.server.call({
+      path: '/v1/responses/input_tokens',
+      key: narrow.key,
+      body: { model: id, input: 'hello' },
+    });
+    assert.equal(foreign.headers['x-nebula-tokenizer'], 'estimate');
+  });
+
   test('several conversations at once are all answered', async () => {
     const answers = await Promise.all(
       Array.from({ length: 8 }, (_, i) => s.client.chat.completions.create(ask(`What is Nebula? (${i})`))),

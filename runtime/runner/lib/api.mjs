@@ -161,6 +161,11 @@ export class Api {
   }
 
   async tokenize(q, reply) {
+    // Of a conversation: what its prompt becomes, as the model's chat template writes it.
+    if (q.messages !== undefined) {
+      const tokens = this.#engine.chatTokens(chatMessages(q));
+      return reply.json(200, { tokens: [...tokens] });
+    }
     if (typeof q.content !== "string") throw invalid("content must be a text", "content");
     reply.json(200, { tokens: [...this.#engine.tokenize(q.content, q.add_special === true)] });
   }

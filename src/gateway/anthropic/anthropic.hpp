@@ -15,8 +15,8 @@ const char* error_type(Code code);
 
 /// The chat request that a Messages request becomes. Errors name the member.
 Result<std::string> to_chat_request(std::string_view body);
-/// Prompt tokens of a Messages request, estimated from its bytes (max_tokens may be missing).
-Result<std::int64_t> count_tokens(std::string_view body);
+/// The same where only the prompt matters: max_tokens may be missing.
+Result<std::string> to_countable_request(std::string_view body);
 /// What must be known of a Messages request that a provider of the same API gets as it is.
 Result<ChatRequest> read_native(std::string_view body);
 /// The message that a chat answer becomes.

@@ -1,5 +1,7 @@
 #include "gateway/anthropic/anthropic.hpp"
 
+#include "gateway/token_count.hpp"
+
 #include <gtest/gtest.h>
 
 #include <boost/json/parse.hpp>
@@ -109,9 +111,9 @@ TEST(MessagesRequest, TakesDeepSchemas) {
                        R"("tools":[{"name":"f","input_schema":)" +
                        schema + "}]}";
     EXPECT_TRUE(to_chat_request(body).has_value());
-    auto tokens = count_tokens(body);
-    ASSERT_TRUE(tokens.has_value());
-    EXPECT_GT(*tokens, 300);
+    auto countable = to_countable_request(body);
+    ASSERT_TRUE(countable.has_value());
+    EXPECT_GT(estimate_prompt(*countable), 300);
 }
 
 // Blocks, stop reason and usage are what Anthropic's clients act upon; cached tokens are outside

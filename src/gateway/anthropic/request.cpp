@@ -326,16 +326,13 @@ Result<std::string> to_chat_request(std::string_view body) {
     return json::serialize(*chat);
 }
 
-Result<std::int64_t> count_tokens(std::string_view body) {
+Result<std::string> to_countable_request(std::string_view body) {
     auto object = parse_object(body);
     if (!object) return fail(std::move(object.error()));
     object->insert_or_assign("max_tokens", 1);
     auto chat = Translation(*object).run();
     if (!chat) return fail(std::move(chat.error()));
-    std::size_t bytes = 0;
-    for (const char* name : {"messages", "tools", "response_format"})
-        if (const json::value* part = chat->if_contains(name)) bytes += json::serialize(*part).size();
-    return static_cast<std::int64_t>(bytes / 4) + 1;
+    return json::serialize(*chat);
 }
 
 }  // namespace nebula::gateway::anthropic

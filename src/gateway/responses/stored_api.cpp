@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <boost/json/serialize.hpp>
 
-#include "gateway/completion.hpp"
 #include "gateway/responses/memory.hpp"
 #include "gateway/responses/responses.hpp"
+#include "gateway/token_count.hpp"
 #include "http/json_api.hpp"
 
 namespace nebula::gateway::responses {
@@ -131,18 +131,16 @@ Async<Result<std::string>> StoredApi::cancel(http::Exchange& exchange, Key key) 
 Async<Result<std::string>> StoredApi::input_tokens(http::Exchange& exchange, Key key) {
     auto body = co_await exchange.body(std::numeric_limits<std::size_t>::max());
     if (!body) co_return fail(std::move(body.error()));
-    auto edge = make_edge(exchange.id(), clock_, store_);
+    auto edge = make_edge(exchange.id(), services_.clock, store_);
     if (key && edge->is_stateful()) {
         auto ready = co_await edge->prepare(*body, key->account);
         if (!ready) co_return fail(std::move(ready.error()));
     }
     auto chat = edge->request(*body);
     if (!chat) co_return fail(std::move(chat.error()));
-    chat->reserve(chat->size() + 64);  // the parser reads a little beyond the end
-    auto request = parse_request(*chat, Endpoint::chat);
-    if (!request) co_return fail(std::move(request.error()));
-    std::int64_t tokens = std::max<std::int64_t>(1, estimate_tokens(request->prompt_bytes, 0));
-    co_return R"({"object":"response.input_tokens","input_tokens":)" + std::to_string(tokens) + "}";
+    TokenCount count = co_await count_prompt(services_, key.get(), std::move(*chat));
+    exchange.add_header("x-nebula-tokenizer", count.method);
+    co_return R"({"object":"response.input_tokens","input_tokens":)" + std::to_string(count.tokens) + "}";
 }
 
 }  // namespace nebula::gateway::responses

@@ -8,9 +8,9 @@ namespace nebula::gateway::responses {
 
 class StoredApi {
    public:
-    /// Both outlive it; `store` null: nothing is stored here.
-    StoredApi(Chat& chat, const Clock& clock, records::StoredResponses* store)
-        : chat_(chat), clock_(clock), store_(store) {}
+    /// Both outlive it; without services.responses nothing is stored here.
+    StoredApi(Chat& chat, const Services& services)
+        : chat_(chat), services_(services), store_(services.responses) {}
 
     /// Below `base` ("/v1"): GET and DELETE /responses/{id}, GET …/input_items, POST …/cancel,
     /// POST /responses/input_tokens.
@@ -29,7 +29,7 @@ class StoredApi {
     Result<RequestId> id_of(const http::Exchange& exchange, const Key& key) const;
 
     Chat& chat_;
-    const Clock& clock_;
+    const Services& services_;
     records::StoredResponses* const store_;
 };
 
