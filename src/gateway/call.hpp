@@ -68,7 +68,7 @@ struct Call {
     ChatRequest request;
     // Of a client with a wire of its own.
     std::string_view client_body;
-    ChatRequest native;
+    std::unique_ptr<ChatRequest> native;
     std::optional<Error> untranslatable;  // only providers of the same wire can be asked
     UsageBounds bounds;
     std::optional<std::int64_t> output_cap;  // set when the balance pays for less than asked

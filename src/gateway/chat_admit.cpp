@@ -184,8 +184,10 @@ Async<Result<void>> Chat::admit(Call& call) {
         if (!request) co_return fail(std::move(request.error()));
         call.request = std::move(*request);
         // A provider of the client's own API reads also what the translation left out.
-        call.request.prompt_bytes = std::max(call.request.prompt_bytes, call.native.prompt_bytes);
-        call.request.has_media = call.request.has_media || call.native.has_media;
+        if (call.native) {
+            call.request.prompt_bytes = std::max(call.request.prompt_bytes, call.native->prompt_bytes);
+            call.request.has_media = call.request.has_media || call.native->has_media;
+        }
     }
     auto routing = read_routing(call);
     if (!routing) co_return fail(std::move(routing.error()));
@@ -251,10 +253,10 @@ Result<void> Chat::translate(Call& call) {
         // Whatever the translation lacks, the model's own provider may know; it is only asked for what can be
         // metered.
         if (!native) return fail(std::move(translated ? native.error() : translated.error()));
-        call.native = std::move(*native);
+        call.native = std::make_unique<ChatRequest>(std::move(*native));
         if (!translated) {
             call.untranslatable = std::move(translated.error());
-            call.request = call.native;
+            call.request = *call.native;
             return {};
         }
     }

@@ -206,7 +206,7 @@ Result<std::string> Chat::prepare(Call& call, const catalog::Route& route) const
                     "model");
     if (!call.is_native && call.untranslatable) return fail(*call.untranslatable);
     Edits edits = edits_of(call, route);
-    if (call.is_native) return call.client->native_body(call.client_body, call.native, edits);
+    if (call.is_native) return call.client->native_body(call.client_body, *call.native, edits);
     if (!call.translator) return std::string();
     // Some APIs demand a cap.
     if (!edits.output_cap && !call.request.asked_output() && info(call.endpoint).has_output)

@@ -120,9 +120,9 @@ Result<void> Chat::judge(Call& call) const {
     if (!*changed) return {};
     auto native = call.client->native(call.client_body);
     if (!native) return fail(std::move(native.error()));
-    call.native = std::move(*native);
+    call.native = std::make_unique<ChatRequest>(std::move(*native));
     if (call.untranslatable) {
-        call.request = call.native;
+        call.request = *call.native;
         call.body = call.client_body;
     }
     return {};

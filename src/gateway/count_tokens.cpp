@@ -52,11 +52,11 @@ Async<Result<void>> Chat::admit_count(Call& call) {
     call.body = *body;
     auto request = parse_request(call.body, Endpoint::chat);
     if (!request) co_return fail(std::move(request.error()));
-    call.native = std::move(*request);
-    call.model = services_.catalog.current()->find(call.native.model);
+    call.native = std::make_unique<ChatRequest>(std::move(*request));
+    call.model = services_.catalog.current()->find(call.native->model);
     if (!call.model)
         co_return fail(Code::not_found,
-                       "the model '" + call.native.model + "' does not exist or is not available", "model");
+                       "the model '" + call.native->model + "' does not exist or is not available", "model");
     if (!call.key) co_return Result<void>();
     call.terms = services_.billing.terms(call.key->account);
     if (!call.terms) {
@@ -81,7 +81,7 @@ Async<bool> Chat::count_at(Call& call, const catalog::Route& route) {
     if (!slot) co_return false;
 
     EditedBody edited =
-        edit_chat_request(call.body, call.native, Edits{.upstream_model = route.upstream_model});
+        edit_chat_request(call.body, *call.native, Edits{.upstream_model = route.upstream_model});
     http::ClientRequest request;
     request.method = http::Method::post;
     request.path = target_of(provider);

@@ -63,7 +63,7 @@ class Line {
 void write_attempts(const Trail& trail, Line& line) {
     line.open("v");
     for (std::size_t i = 0; i < std::min(trail.attempt_count, Trail::attempts_max); ++i) {
-        const AttemptNote& one = trail.attempts[i];
+        const AttemptNote& one = trail.attempt_at(i);
         line.open_item();
         line.text("provider", one.provider);
         line.number("status", one.status);
@@ -186,7 +186,7 @@ void Observer::trace(const Call& call) const {
     std::string name = std::string(operation) + " " + std::string(model);
 
     for (std::size_t i = 0; i < std::min(trail.attempt_count, Trail::attempts_max); ++i) {
-        const AttemptNote& one = trail.attempts[i];
+        const AttemptNote& one = trail.attempt_at(i);
         SpanText span(trail.trace->id, one.span, trail.trace->root, name, SpanText::Kind::client,
                       time_of(one.started), time_of(one.ended));
         span.text("gen_ai.operation.name", operation).text("gen_ai.provider.name", one.provider);

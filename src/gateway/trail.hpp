@@ -3,12 +3,12 @@
 // through the gateway. Filled on the request's way, read once at its end.
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
@@ -35,7 +35,8 @@ struct Trail {
 
     std::optional<telemetry::Trace> trace;  // empty: not traced
     const char* api = "openai";             // whose words the client speaks
-    std::array<AttemptNote, attempts_max> attempts;
+    AttemptNote first_attempt;
+    std::vector<AttemptNote> further_attempts;  // most requests have none: ten thousand wait as streams
     std::size_t attempt_count = 0;
     int status = 0;               // of our answer; 0: none was given
     const char* error = nullptr;  // word of the code that ended it badly
@@ -51,10 +52,13 @@ struct Trail {
     std::size_t last_attempt() const {
         return attempt_count == 0 ? 0 : std::min(attempt_count, attempts_max) - 1;
     }
-    AttemptNote& attempt() { return attempts[last_attempt()]; }
-    const AttemptNote& attempt() const { return attempts[last_attempt()]; }
+    AttemptNote& attempt() { return last_attempt() == 0 ? first_attempt : further_attempts.back(); }
+    const AttemptNote& attempt() const { return attempt_at(last_attempt()); }
+    const AttemptNote& attempt_at(std::size_t i) const {
+        return i == 0 ? first_attempt : further_attempts[i - 1];
+    }
     void begin_attempt(const catalog::Route& route, Ticks now) {
-        ++attempt_count;
+        if (++attempt_count > 1 && attempt_count <= attempts_max) further_attempts.emplace_back();
         attempt() = {.provider = route.provider->name, .started = now};
         if (trace) attempt().upstream_model = route.upstream_model;
         if (trace) attempt().span = telemetry::Trace::new_span();
