@@ -21,10 +21,11 @@ const json::value* given(const json::object& object, std::string_view name) {
 }
 
 void rename(json::object& object, std::string_view from, std::string_view to) {
-    const json::value* value = given(object, from);
-    if (value == nullptr) return;
-    if (given(object, to) == nullptr) object[to] = *value;
+    const json::value* found = given(object, from);
+    if (found == nullptr) return;
+    json::value value = *found;  // what the object gets moves what it has
     object.erase(from);
+    if (given(object, to) == nullptr) object[to] = std::move(value);
 }
 
 class Edge final : public ClientEdge {
