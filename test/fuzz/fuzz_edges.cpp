@@ -12,6 +12,7 @@
 #include "gateway/chat_request.hpp"
 #include "gateway/ollama/ollama.hpp"
 #include "gateway/responses/responses.hpp"
+#include "gateway/token_count.hpp"
 
 namespace {
 
@@ -96,8 +97,8 @@ void fuzz_request(ClientEdge& edge, unsigned which, std::string_view text) {
     auto chat = edge.request(text);
     if (edge.wire() != Wire::openai) fuzz_native(edge, text);
     if (which == 0) {
-        auto tokens = anthropic::count_tokens(text);
-        if (tokens && *tokens < 1) stop("no tokens", text);
+        auto countable = anthropic::to_countable_request(text);
+        if (countable && estimate_prompt(*countable) < 1) stop("no tokens", text);
     }
     if (!chat) {
         if (chat.error().code != Code::invalid_request) stop("refused as another's fault", text);
