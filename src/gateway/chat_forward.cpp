@@ -167,7 +167,9 @@ Async<Chat::Attempt> Chat::ask_route(Call& call, Trial& trial, Slot slot) {
 Chat::Attempt Chat::note_status(Call& call, const http::ClientResponse& upstream, Trial& trial) {
     int status = upstream.status();
     int wait = retry_after_ms(upstream);
-    if (wait > 0 && (status == 429 || status == 503)) trial.limited_for(std::chrono::milliseconds(wait));
+    // A customer's own key that is used up says nothing about ours.
+    bool is_limit = status == 503 || (status == 429 && !call.own_key);
+    if (wait > 0 && is_limit) trial.limited_for(std::chrono::milliseconds(wait));
     if (status == 429) {
         trial.answered();
         call.error = {.code = Code::rate_limited,

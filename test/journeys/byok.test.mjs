@@ -79,6 +79,12 @@ for (const engine of engines) {
     assert.equal(theirs.headers['x-nebula-byok'], undefined);
     assert.equal(sent_key(), 'Bearer sk-ours');
 
+    // A customer whose own key is used up must not keep others from the provider.
+    s.fake.queue.push({ kind: 'status', status: 429, retry_after: 60 });
+    const used_up = await server.chat({ key: account.key, content: 'fake:ok' });
+    assert.equal(used_up.status, 429, used_up.text);
+    assert.equal((await server.chat({ key: stranger.key, content: 'fake:ok' })).status, 200);
+
     const records = await server.cli_json('usage', 'list', account.id, '--json');
     assert.deepEqual(
       records.map((one) => one.is_byok),
