@@ -273,9 +273,10 @@ class Billing {
     /// Replaces the hold by the charge and queues the record. strict: resumes after the commit that holds it.
     /// relaxed: at once. A charge above the hold takes the rest from the available balance as far as there is
     /// any, the remainder is written off and counted. A record whose id was committed before is not charged
-    /// again: the first answer comes back. Only fails with internal when the commit failed for good
-    /// (commit_retry) or billing has stopped: then nothing was charged. An empty hold is allowed: everything
-    /// comes from the available balance.
+    /// again: the first answer comes back. Fails with overloaded when the commit failed for good
+    /// (commit_retry) or billing has stopped: then nothing was charged, and it may be tried again; with
+    /// internal when even that is unknown. An empty hold is allowed: everything comes from the available
+    /// balance.
     Async<Result<Settled>> settle(Hold hold, UsageRecord record);
 
     /// Operator gives credits (negative takes them back, not below zero → invalid_request). Idempotent by

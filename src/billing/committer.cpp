@@ -29,8 +29,12 @@ std::int64_t micros_between(Ticks from, Ticks to) {
     return std::chrono::duration_cast<std::chrono::microseconds>(to - from).count();
 }
 
+// Nothing was charged, so that trying again is safe; as before admission, the database is what is missing.
 Error unrecorded(std::string why) {
-    return {Code::internal, "the request could not be recorded; it was not charged", "", std::move(why)};
+    return {.code = Code::overloaded,
+            .message = "the request could not be recorded; it was not charged",
+            .detail = std::move(why),
+            .retry_after_ms = unrecorded_retry_ms};
 }
 
 Error doubtful(std::string why) {

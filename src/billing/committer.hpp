@@ -18,9 +18,12 @@
 
 namespace nebula::billing {
 
+/// When to try again what was not recorded and not charged.
+constexpr int unrecorded_retry_ms = 1000;
+
 /// Thread-safe. A record given to enqueue() ends in exactly one of three ways: it is in the database with its
 /// charge, it was there before (its charge comes back), or it failed for good (its charge comes back, the
-/// caller gets internal).
+/// caller gets overloaded). Whose outcome stays unknown (nobody could be asked) gets internal.
 class Committer {
    public:
     /// `node`: of those that share the database; null where one process owns it.

@@ -9,7 +9,9 @@ namespace nebula::billing {
 namespace {
 
 std::unexpected<Error> stopped() {
-    return fail(Code::internal, "the server has stopped; the request was not charged");
+    Error error{Code::overloaded, "the server has stopped; the request was not charged"};
+    error.retry_after_ms = unrecorded_retry_ms;
+    return fail(std::move(error));
 }
 
 /// Replaces held tokens by used ones; what is left of the part is what the quota pays for.
