@@ -32,6 +32,8 @@ class Chat {
     Async<void> count_tokens(http::Exchange& exchange);
     /// The key of the request; null without error when governance is off.
     Async<Result<std::shared_ptr<const accounts::Key>>> authenticate(http::Exchange& exchange);
+    /// For what is public: null, too, when none is sent or it is not good.
+    Async<Result<std::shared_ptr<const accounts::Key>>> authenticate_if_sent(http::Exchange& exchange);
     const Upstreams& upstreams() const { return upstreams_; }
 
    private:

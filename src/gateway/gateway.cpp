@@ -97,19 +97,30 @@ struct Gateway::Impl {
         // Anthropic's clients name a version with every request, and read a list of another shape.
         bool is_plain = list == openai_models || list == novita_models;
         bool is_anthropic = is_plain && exchange.head().header("anthropic-version").has_value();
-        std::string body = (is_anthropic ? anthropic_models : list)(*services.catalog.current());
+        auto models = seen_by(key->get(), services.catalog.current());
+        std::string body = (is_anthropic ? anthropic_models : list)(*models);
         co_await exchange.respond(200, "application/json", body);
     }
 
-    // Prices are public; so are the lists that are documented without a key.
+    // Prices are public; so are the lists that are documented without a key. With one, they are that key's.
     Async<void> list_public(http::Exchange& exchange, List list) {
-        std::string body = list(*services.catalog.current());
+        auto key = co_await chat.authenticate_if_sent(exchange);
+        if (!key) {
+            co_await exchange.respond_error(std::move(key.error()));
+            co_return;
+        }
+        std::string body = list(*seen_by(key->get(), services.catalog.current()));
         co_await exchange.respond(200, "application/json", body);
     }
 
     Async<void> list_openrouter(http::Exchange& exchange) {
-        auto body =
-            openrouter_models(*services.catalog.current(), http::query(exchange.head()), chat.upstreams());
+        auto key = co_await chat.authenticate_if_sent(exchange);
+        if (!key) {
+            co_await exchange.respond_error(std::move(key.error()));
+            co_return;
+        }
+        auto models = seen_by(key->get(), services.catalog.current());
+        auto body = openrouter_models(*models, http::query(exchange.head()), chat.upstreams());
         if (body)
             co_await exchange.respond(200, "application/json", *body);
         else
@@ -117,8 +128,13 @@ struct Gateway::Impl {
     }
 
     Async<void> get_openrouter(http::Exchange& exchange) {
+        auto key = co_await chat.authenticate_if_sent(exchange);
+        if (!key) {
+            co_await exchange.respond_error(std::move(key.error()));
+            co_return;
+        }
         std::string id(exchange.path_param("id"));
-        auto model = services.catalog.current()->find(id);
+        auto model = find_seen(key->get(), *services.catalog.current(), id);
         if (!model) {
             Error error = no_model(id);
             co_await exchange.respond_error(std::move(error));
@@ -139,7 +155,7 @@ struct Gateway::Impl {
         constexpr std::string_view mark = "/endpoints";
         bool is_endpoints = id.ends_with(mark);
         if (is_endpoints) id.resize(id.size() - mark.size());
-        auto model = services.catalog.current()->find(id);
+        auto model = find_seen(key->get(), *services.catalog.current(), id);
         if (!model) {
             Error error = no_model(id);
             co_await exchange.respond_error(std::move(error));
@@ -158,7 +174,7 @@ struct Gateway::Impl {
             co_return;
         }
         std::string id(exchange.path_param("id"));
-        auto model = services.catalog.current()->find(id);
+        auto model = find_seen(key->get(), *services.catalog.current(), id);
         if (!model) {
             Error error = no_model(id);
             co_await exchange.respond_error(std::move(error));
@@ -214,8 +230,12 @@ struct Gateway::Impl {
 
     Async<void> list_media(http::Exchange& exchange) {
         auto key = co_await chat.authenticate(exchange);
-        auto body = key ? media::novita_models(*services.catalog.current(), http::query(exchange.head()))
-                        : Result<std::string>(fail(std::move(key.error())));
+        if (!key) {
+            co_await exchange.respond_error(std::move(key.error()));
+            co_return;
+        }
+        auto models = seen_by(key->get(), services.catalog.current());
+        auto body = media::novita_models(*models, http::query(exchange.head()));
         if (!body) {
             co_await exchange.respond_error(std::move(body.error()));
             co_return;

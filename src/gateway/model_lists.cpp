@@ -104,6 +104,24 @@ std::string ollama_running(const catalog::Model& model) {
 
 }  // namespace
 
+std::shared_ptr<const catalog::Snapshot> seen_by(const accounts::Key* key,
+                                                 std::shared_ptr<const catalog::Snapshot> snapshot) {
+    if (key == nullptr || key->models.empty()) return snapshot;
+    auto some = std::make_shared<catalog::Snapshot>();
+    some->providers = snapshot->providers;
+    for (const auto& model : snapshot->models)
+        if (key->may_use_model(model->id)) some->models.push_back(model);
+    for (const catalog::Alias& alias : snapshot->aliases)
+        if (key->may_use_model(alias.model->id)) some->aliases.push_back(alias);
+    return some;
+}
+
+std::shared_ptr<const catalog::Model> find_seen(const accounts::Key* key, const catalog::Snapshot& snapshot,
+                                                std::string_view id) {
+    auto model = snapshot.find(id);
+    return model && key != nullptr && !key->may_use_model(model->id) ? nullptr : model;
+}
+
 std::string openai_model(const catalog::Model& model) {
     return R"({"id":)" + json_string(model.id) + R"(,"object":"model","created":)" +
            std::to_string(model.created) + R"(,"owned_by":)" + json_string(model.owned_by) +

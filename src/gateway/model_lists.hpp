@@ -1,11 +1,21 @@
 #pragma once
 // The catalog as each API lists it. JSON texts.
 
+#include <memory>
 #include <string>
+#include <string_view>
 
+#include "accounts/accounts.hpp"
 #include "catalog/catalog.hpp"
 
 namespace nebula::gateway {
+
+/// What the key may use of the catalog, for every list; `key` null: all of it.
+std::shared_ptr<const catalog::Snapshot> seen_by(const accounts::Key* key,
+                                                 std::shared_ptr<const catalog::Snapshot> snapshot);
+/// Null, too, when the key may not use the model: to it, that one does not exist.
+std::shared_ptr<const catalog::Model> find_seen(const accounts::Key* key, const catalog::Snapshot& snapshot,
+                                                std::string_view id);
 
 /// OpenAI: {"id","object":"model",…}, and the list of all.
 std::string openai_model(const catalog::Model& model);

@@ -64,7 +64,7 @@ Async<bool> Api::answer_load(http::Exchange& exchange, Kind kind) {
         co_await exchange.respond_error(std::move(key.error()));
         co_return true;
     }
-    if (!services_.catalog.current()->find(load->model)) {
+    if (!find_seen(key->get(), *services_.catalog.current(), load->model)) {
         Error error = no_model(load->model);
         co_await exchange.respond_error(std::move(error));
         co_return true;
@@ -80,7 +80,7 @@ Async<void> Api::list(http::Exchange& exchange, List list) {
         co_await exchange.respond_error(std::move(key.error()));
         co_return;
     }
-    std::string body = list(*services_.catalog.current());
+    std::string body = list(*seen_by(key->get(), services_.catalog.current()));
     co_await exchange.respond(200, json_type, body);
 }
 
@@ -96,7 +96,7 @@ Async<void> Api::show(http::Exchange& exchange) {
         co_return;
     }
     std::string id = fields->text_or("model", fields->text_or("name", ""));
-    auto model = services_.catalog.current()->find(id);
+    auto model = find_seen(key->get(), *services_.catalog.current(), id);
     if (!model) {
         Error error = no_model(id);
         co_await exchange.respond_error(std::move(error));
