@@ -4,8 +4,8 @@
 #   reachable as nebula::NAME::migrations().
 #   A module may depend on lower levels only; configuring fails otherwise.
 set(NEBULA_LEVELS
-  base=0 async=1 http=2 store=2 telemetry=3 accounts=3 tasks=3 billing=4 ratelimit=4 records=4 webhooks=4 runtime=4
-  catalog=5 storage=5 compute=5 gateway=6 files=6 serverless=7 batch=7 console=8 app=9 cli=10)
+  base=0 async=1 tokenizer=1 http=2 store=2 telemetry=3 accounts=3 tasks=3 billing=4 ratelimit=4 records=4 webhooks=4
+  runtime=4 catalog=5 storage=5 compute=5 gateway=6 files=6 serverless=7 batch=7 console=8 app=9 cli=10)
 
 function(nebula_level NAME OUT)
   foreach(pair IN LISTS NEBULA_LEVELS)

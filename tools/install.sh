@@ -10,7 +10,7 @@ packages_of() {
     case $1 in
     build) echo ca-certificates clang-19 lld-19 libclang-rt-19-dev cmake ninja-build ccache pkg-config python3 \
         libboost1.81-dev libboost-json1.81-dev libboost-url1.81-dev libssl-dev libsimdjson-dev \
-        libre2-dev libsqlite3-dev libpq-dev libsodium-dev libcurl4-openssl-dev libhpdf-dev \
+        libre2-dev libpcre2-dev libsqlite3-dev libpq-dev libsodium-dev libcurl4-openssl-dev libhpdf-dev \
         libfmt-dev libspdlog-dev libcli11-dev libtomlplusplus-dev \
         zlib1g-dev libgtest-dev libgmock-dev libbenchmark-dev ;;
     lint) echo clang-format-19 clang-tidy-19 ;;
