@@ -115,6 +115,8 @@ class Builder {
         model->endpoints = from.endpoints;
         model->strategy = strategy_of(from.strategy);
         model->affinity = affinity_of(from.affinity);
+        model->hedge = from.hedge;
+        model->hedge_percent_max = from.hedge_percent_max;
         model->disconnect = disconnect_of(from.disconnect);
         model->caching = caching_of(from.cache);
         model->rpm = from.rpm;

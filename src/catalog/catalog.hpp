@@ -95,6 +95,8 @@ struct ModelSettings {  // [[model]]
     std::vector<RouteSettings> routes;
     std::string strategy = "weighted";  // see Strategy
     std::string affinity = "session";   // see Affinity
+    std::chrono::milliseconds hedge{0};
+    std::int64_t hedge_percent_max = 10;
     std::vector<std::string> aliases;
     std::string disconnect = "bill_delivered";  // bill_delivered | drain | cancel
     std::string cache = "asked";                // asked | always | never
@@ -172,7 +174,9 @@ struct Model {
     bool serves(std::string_view endpoint) const;
     Strategy strategy = Strategy::weighted;
     Affinity affinity = Affinity::session;
-    billing::Prices worst_prices;  // no route costs more in any respect
+    std::chrono::milliseconds hedge{};  // until a stream without content is asked of a second route; 0: never
+    std::int64_t hedge_percent_max = 0;  // share of the streams that may be
+    billing::Prices worst_prices;        // no route costs more in any respect
     Disconnect disconnect = Disconnect::bill_delivered;
     Caching caching = Caching::asked;
     std::int64_t rpm = 0, tpm = 0, ipm = 0;

@@ -111,6 +111,21 @@ void ModelSettings::describe_routing(settings::Visitor& v) {
              .apply = live,
              .one_of = {"session", "prefix", "none"}},
             affinity);
+    v.field({.name = "hedge_ms",
+             .help = "A stream without content after this time is asked of the next route as well; the first "
+                     "with content answers, the other is cut off, and only the one that answers is charged. "
+                     "0: never. Its timer is exact to a tenth of a second.",
+             .apply = live,
+             .max = 3'600'000},
+            hedge);
+    v.field(
+        {.name = "hedge_percent_max",
+         .help = "Streams of each hundred that may be asked of a second route because of hedge_ms, so that a "
+                 "slow day does not double what providers bill you. Up to ten in a row may come at once.",
+         .apply = live,
+         .min = 1,
+         .max = 100},
+        hedge_percent_max);
     v.field({.name = "aliases", .help = "Further names of it.", .apply = live}, aliases);
 }
 

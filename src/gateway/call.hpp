@@ -2,6 +2,7 @@
 // State of one chat request on its way through the nine steps. Lives in the handler's coroutine, on one I/O
 // thread.
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -105,11 +106,18 @@ struct Call {
     std::int64_t first_token_us = 0;
     std::string usage_chunk;  // of an openrouter stream: told when the charge is known
     Trail trail;
-    Error error;                           // of the last attempt
-    const char* failure = nullptr;         // a bounded word for it; null: no route was left for another
-    bool has_further_model = false;        // behind the one that is asked now
-    routing::SlotWait* waiting = nullptr;  // for a provider's slot
+    Error error;                               // of the last attempt
+    const char* failure = nullptr;             // a bounded word for it; null: no route was left for another
+    bool has_further_model = false;            // behind the one that is asked now
+    routing::SlotWait* waiting = nullptr;      // for a provider's slot
+    std::array<http::CancelToken*, 2> race{};  // of a stream that is asked of two routes at once
 
+    /// Whatever is being asked of providers ends.
+    void cancel_all() {
+        cancel.cancel();
+        for (http::CancelToken* one : race)
+            if (one != nullptr) one->cancel();
+    }
     /// Says in the answer, just before it begins, whose key it was.
     void mark_own_key() {
         if (own_key) exchange.add_header("x-nebula-byok", "true");

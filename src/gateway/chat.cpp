@@ -13,7 +13,7 @@ class Watch {
         exchange_.on_gone([&call] {
             call.is_client_gone = true;
             if (call.waiting != nullptr) call.waiting->leave();
-            if (!call.model || call.disconnect() != catalog::Disconnect::drain) call.cancel.cancel();
+            if (!call.model || call.disconnect() != catalog::Disconnect::drain) call.cancel_all();
         });
     }
     ~Watch() { exchange_.on_gone({}); }

@@ -118,12 +118,28 @@ class Chat {
     Async<bool> try_routes(Call& call, const routing::Candidates& order);
     Async<bool> try_full_routes(Call& call, const routing::Candidates& full);
     Async<Attempt> attempt(Call& call, const catalog::Route& route);
+    // Two routes at once: chat_hedge.cpp
+    struct Runner;
+    struct Race;
+    bool may_hedge(const Call& call, const catalog::Route& route) const;
+    Async<Attempt> attempt_hedged(Call& call, const catalog::Route& route, const catalog::Route& other,
+                                  bool& is_other_tried);
+    Async<Runner*> run_race(Call& call, Race& race, const catalog::Route& other);
+    void enter_second(Call& call, Race& race, const catalog::Route& other);
+    void start(Call& call, Race& race, Runner& runner);
+    Async<void> open_stream(Call& call, Race& race, Runner& runner);
+    void count_hedge(const char* result);
+    void note_loser(Call& call, Runner& runner, bool is_outrun);
     Async<Attempt> run_trial(Call& call, Trial& trial, Slot slot);
     void note_fallback(Call& call);
     static Async<void> respond_failure(Call& call);
     bool is_over(const Call& call) const;
     // Step 7: chat_forward.cpp
     Async<Attempt> ask_route(Call& call, Trial& trial, Slot slot);
+    /// From the head of the answer on.
+    Async<Attempt> take_answer(Call& call, Trial& trial, std::unique_ptr<http::ClientResponse> answer);
+    /// A failure that the provider is to blame for.
+    static void fail_trial(Call& call, Trial& trial, const char* reason = nullptr);
     Async<Attempt> answer_json(Call& call, http::ClientResponse& upstream, Trial& trial);
     Async<Attempt> answer_stream(Call& call, std::unique_ptr<http::ClientResponse> upstream, Trial& trial);
     Async<StreamEnd> relay_sound(Call& call, http::ClientResponse& upstream);  // media/chat_media.cpp
@@ -134,7 +150,8 @@ class Chat {
     /// The translator and the provider's body of this attempt; empty: the client's bytes are edited in place.
     Result<std::string> prepare(Call& call, const catalog::Route& route) const;
     Async<Result<std::unique_ptr<http::ClientResponse>>> send(Call& call, const catalog::Route& route,
-                                                              const http::Origin& origin, std::string body);
+                                                              const http::Origin& origin, std::string body,
+                                                              http::CancelToken* cancel);
     Async<void> break_stream(Call& call, Error error);
     Async<void> finish_stream(Call& call, std::string last_event);
     Async<void> read_rest(std::unique_ptr<http::ClientResponse> upstream);

@@ -101,12 +101,6 @@ openrouter::Receipt receipt_of(const Call& call, Time now) {
             call.own_key != nullptr};
 }
 
-// A failure that the provider is to blame for.
-void fail_trial(Call& call, Trial& trial, const char* reason = nullptr) {
-    call.failure = reason != nullptr ? reason : failure_word(call.error);
-    trial.failed(call.failure);
-}
-
 std::string error_event(Call& call, const Error& error) {
     if (call.is_sound) return {};  // a player would take the words for sound
     if (call.client) return call.client->broken(error);
@@ -114,6 +108,11 @@ std::string error_event(Call& call, const Error& error) {
 }
 
 }  // namespace
+
+void Chat::fail_trial(Call& call, Trial& trial, const char* reason) {
+    call.failure = reason != nullptr ? reason : failure_word(call.error);
+    trial.failed(call.failure);
+}
 
 Async<Chat::Attempt> Chat::ask_route(Call& call, Trial& trial, Slot slot) {
     const catalog::Route& route = trial.route;
@@ -138,15 +137,21 @@ Async<Chat::Attempt> Chat::ask_route(Call& call, Trial& trial, Slot slot) {
         call.failure = "untranslatable";
         co_return Attempt::try_next;
     }
-    auto response = co_await send(call, route, origin, std::move(*body));
+    auto response = co_await send(call, route, origin, std::move(*body), &call.cancel);
     if (!response) {
         call.error = std::move(response.error());
         if (call.error.code != Code::cancelled) fail_trial(call, trial);
         co_return Attempt::try_next;
     }
     trial.upstream.observe(trial.waited_us());
-    http::ClientResponse& upstream = **response;
-    call.provider = &provider;
+    co_return co_await take_answer(call, trial, std::move(*response));
+}
+
+Async<Chat::Attempt> Chat::take_answer(Call& call, Trial& trial,
+                                       std::unique_ptr<http::ClientResponse> answer) {
+    http::ClientResponse& upstream = *answer;
+    const catalog::Route& route = trial.route;
+    call.provider = route.provider.get();
     if (call.edge == Edge::openai) call.prices = route.prices;
     int status = upstream.status();
     call.trail.attempt().status = status;
@@ -156,7 +161,7 @@ Async<Chat::Attempt> Chat::ask_route(Call& call, Trial& trial, Slot slot) {
         bool is_whole = !call.request.stream || (endpoint.is_media && !is_stream(call, upstream));
         call.is_sound = call.endpoint == Endpoint::speech && is_whole;
         if (is_whole && !call.is_sound) co_return co_await answer_json(call, upstream, trial);
-        co_return co_await answer_stream(call, std::move(*response), trial);
+        co_return co_await answer_stream(call, std::move(answer), trial);
     }
     if (is_about_the_request(status)) co_return co_await answer_refusal(call, upstream, trial);
     co_return note_status(call, upstream, trial);
@@ -217,8 +222,8 @@ Result<std::string> Chat::prepare(Call& call, const catalog::Route& route) const
 }
 
 Async<Result<std::unique_ptr<http::ClientResponse>>> Chat::send(Call& call, const catalog::Route& route,
-                                                                const http::Origin& origin,
-                                                                std::string body) {
+                                                                const http::Origin& origin, std::string body,
+                                                                http::CancelToken* cancel) {
     EditedBody edited;
     if (body.empty())
         edited = edit_chat_request(call.body, call.request, edits_of(call, route));
@@ -239,7 +244,7 @@ Async<Result<std::unique_ptr<http::ClientResponse>>> Chat::send(Call& call, cons
     auto left =
         std::chrono::duration_cast<std::chrono::milliseconds>(call.deadline - services_.clock.ticks());
     request.timeouts.total = std::min(request.timeouts.total, left);
-    co_return co_await services_.client.send(origin, std::move(request), &call.cancel);
+    co_return co_await services_.client.send(origin, std::move(request), cancel);
 }
 
 Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstream, Trial& trial) {

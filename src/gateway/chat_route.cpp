@@ -123,8 +123,19 @@ Async<bool> Chat::try_routes(Call& call, const routing::Candidates& order) {
         call.has_further_model = std::any_of(
             order.begin() + static_cast<std::ptrdiff_t>(i), order.end(),
             [&](const auto& later) { return later.model != candidate.model && !is_given_up(later); });
-        Attempt result = co_await attempt(call, *candidate.route);
+        const catalog::Route* other = nullptr;
+        if (call.model->hedge.count() > 0 && i + 1 < order.size() && order[i + 1].model == candidate.model &&
+            attempts + 1 < settings_.attempts_max && may_hedge(call, *candidate.route) &&
+            may_hedge(call, *order[i + 1].route))
+            other = order[i + 1].route;
+        bool is_other_tried = false;
+        Attempt result = Attempt::skipped;
+        if (other != nullptr)
+            result = co_await attempt_hedged(call, *candidate.route, *other, is_other_tried);
+        else
+            result = co_await attempt(call, *candidate.route);
         if (result == Attempt::answered) co_return true;
+        if (is_other_tried) ++i, ++attempts;
         if (result == Attempt::full) full.push_back(candidate);
         if (result == Attempt::next_model) given_up.push_back(candidate.model);
         if (result == Attempt::try_next) ++attempts;

@@ -194,8 +194,7 @@ void Observer::trace(const Call& call) const {
             .number("nebula.attempt", static_cast<std::int64_t>(i));
         if (one.status != 0) span.number("http.response.status_code", one.status);
         if (one.failure != nullptr) span.text("error.type", one.failure);
-        bool is_last = i + 1 == std::min(trail.attempt_count, Trail::attempts_max);
-        if (is_last && call.first_token_us > 0)
+        if (i == trail.told_attempt && call.first_token_us > 0)
             span.event(time_of(call.exchange.started()) + std::chrono::microseconds(call.first_token_us),
                        "first_token");
         tracer.add(span.take(one.failure != nullptr, one.failure != nullptr ? one.failure : ""));

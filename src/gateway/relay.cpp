@@ -1,6 +1,7 @@
 #include <utility>
 
 #include "gateway/call.hpp"
+#include "gateway/framer.hpp"
 #include "gateway/openrouter/answer.hpp"
 #include "http/sse.hpp"
 
@@ -14,21 +15,6 @@ constexpr std::size_t unsent_bytes_max = 1024 * 1024;            // events befor
 Error broken(const char* message, const char* detail) {
     return {.code = Code::upstream_failed, .message = message, .detail = detail};
 }
-
-// Server-sent events or lines, whichever the provider streams.
-class Framer {
-   public:
-    Framer(bool by_lines, std::size_t bytes_max)
-        : by_lines_(by_lines), events_(bytes_max), lines_(bytes_max) {}
-    bool push(std::string_view piece) { return by_lines_ ? lines_.push(piece) : events_.push(piece); }
-    std::string_view next() { return by_lines_ ? lines_.next() : events_.next(); }
-    bool pending() const { return by_lines_ ? lines_.pending() : events_.pending(); }
-
-   private:
-    bool by_lines_;
-    http::SseSplitter events_;
-    http::LineSplitter lines_;
-};
 
 // One stream from one provider to one client.
 class Relay {

@@ -38,8 +38,9 @@ struct Trail {
     AttemptNote first_attempt;
     std::vector<AttemptNote> further_attempts;  // most requests have none: ten thousand wait as streams
     std::size_t attempt_count = 0;
-    int status = 0;               // of our answer; 0: none was given
-    const char* error = nullptr;  // word of the code that ended it badly
+    std::size_t told_attempt = 0;  // place of the one that attempt() is about
+    int status = 0;                // of our answer; 0: none was given
+    const char* error = nullptr;   // word of the code that ended it badly
     billing::Outcome outcome = billing::Outcome::completed;
     bool is_settled = false;
     std::string upstream_id;         // the provider's id of its answer
@@ -52,13 +53,14 @@ struct Trail {
     std::size_t last_attempt() const {
         return attempt_count == 0 ? 0 : std::min(attempt_count, attempts_max) - 1;
     }
-    AttemptNote& attempt() { return last_attempt() == 0 ? first_attempt : further_attempts.back(); }
-    const AttemptNote& attempt() const { return attempt_at(last_attempt()); }
+    AttemptNote& attempt() { return told_attempt == 0 ? first_attempt : further_attempts[told_attempt - 1]; }
+    const AttemptNote& attempt() const { return attempt_at(told_attempt); }
     const AttemptNote& attempt_at(std::size_t i) const {
         return i == 0 ? first_attempt : further_attempts[i - 1];
     }
     void begin_attempt(const catalog::Route& route, Ticks now) {
         if (++attempt_count > 1 && attempt_count <= attempts_max) further_attempts.emplace_back();
+        told_attempt = last_attempt();
         attempt() = {.provider = route.provider->name, .started = now};
         if (trace) attempt().upstream_model = route.upstream_model;
         if (trace) attempt().span = telemetry::Trace::new_span();

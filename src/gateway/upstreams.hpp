@@ -120,6 +120,7 @@ class Trial {
         state_.failed(now);
     }
     void answered() { upstream.answered(); }
+    void outrun() { state_.outrun(clock_.ticks(), waited_us()); }
     void limited_for(std::chrono::milliseconds wait) { state_.limited(clock_.ticks() + wait); }
     /// `first_content`: when; for what came at once, now.
     void succeeded(Ticks first_content, std::int64_t tokens);

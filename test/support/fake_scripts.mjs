@@ -476,6 +476,8 @@ export const scripts = {
     await x.cut();
   },
   async status(x) {
+    if (x.options.hold_head) await x.gate(x.options.hold_head);
+    if (x.options.hold_head) await x.gate(x.options.hold_head);
     const status = Number(x.options.status ?? 500);
     const headers = x.options.retry_after === undefined ? {} : { 'retry-after': `${x.options.retry_after}` };
     await send_status(x, status, x.options.code ?? 'upstream_error', headers);

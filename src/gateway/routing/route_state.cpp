@@ -130,6 +130,13 @@ void RouteState::succeeded(Ticks now, std::int64_t latency_us, std::int64_t toke
     error_gauge_.set(error_ppm_.load(relaxed) / 1000);
 }
 
+void RouteState::outrun(Ticks now, std::int64_t waited_us) {
+    latency_us_.store(smoothed(latency_us_.load(relaxed), std::max<std::int64_t>(waited_us, 1)), relaxed);
+    latencies_.add(waited_us, now);
+    sampled_at_.store(now.time_since_epoch().count(), relaxed);
+    latency_gauge_.set(latency_us_.load(relaxed) / 1000);
+}
+
 void RouteState::failed(Ticks now) {
     std::int64_t errors = error_ppm_.load(relaxed);
     error_ppm_.store(errors + (1'000'000 - errors) / 16, relaxed);
@@ -143,6 +150,21 @@ std::int64_t RouteState::limited_for_ms(Ticks now) const {
     if (until == 0) return 0;
     auto left = Ticks(Ticks::duration(until)) - now;
     return left.count() <= 0 ? 0 : std::chrono::ceil<std::chrono::milliseconds>(left).count();
+}
+
+void RouteState::note_stream(std::int64_t percent) {
+    std::int64_t credit = hedge_credit_.load(relaxed);
+    while (credit < hedge_credit_max && !hedge_credit_.compare_exchange_weak(
+                                            credit, std::min(hedge_credit_max, credit + percent), relaxed)) {
+    }
+}
+
+bool RouteState::take_hedge() {
+    std::int64_t credit = hedge_credit_.load(relaxed);
+    do {
+        if (credit < 100) return false;
+    } while (!hedge_credit_.compare_exchange_weak(credit, credit - 100, relaxed));
+    return true;
 }
 
 Facts RouteState::facts(Ticks now) const {

@@ -54,10 +54,17 @@ class RouteState {
 
     void succeeded(Ticks now, std::int64_t latency_us, std::int64_t tokens, std::int64_t generated_in_us);
     void failed(Ticks now);
+    /// Had no content after `waited_us`, when another route had.
+    void outrun(Ticks now, std::int64_t waited_us);
     /// The provider said when it wants to be asked again.
     void limited(Ticks until) { limited_until_.store(until.time_since_epoch().count(), relaxed); }
     /// 0: may be asked.
     std::int64_t limited_for_ms(Ticks now) const;
+
+    /// Whether one more stream that was first asked of this route may be asked of a second one: `percent` of
+    /// the streams, and a few in a row. note_stream() counts them.
+    void note_stream(std::int64_t percent);
+    bool take_hedge();
 
     Facts facts(Ticks now) const;  // without in_flight
     const RecentValues& latencies_us() const { return latencies_; }
@@ -65,8 +72,10 @@ class RouteState {
     const RecentOutcomes& outcomes() const { return outcomes_; }
 
    private:
+    static constexpr std::int64_t hedge_credit_max = 1'000;
     static constexpr auto relaxed = std::memory_order_relaxed;
     std::atomic<std::int64_t> latency_us_{0}, milli_tps_{0}, error_ppm_{0};
+    std::atomic<std::int64_t> hedge_credit_{hedge_credit_max};  // hundredths of a stream
     std::atomic<Ticks::rep> sampled_at_{0}, failed_at_{0}, limited_until_{0};
     RecentValues latencies_, speeds_;
     RecentOutcomes outcomes_;
