@@ -45,18 +45,22 @@ Result<boost::json::object> read_provider_report(const std::string& path, const 
 
 /// `nebula models import`: [[model]] sections from a preset, or from what a provider says that it has.
 struct ImportOptions {
-    std::string provider;  // name of the [[provider]] that the routes get
-    std::string preset;    // instead of asking the provider
-    std::string url;       // of a provider that is not configured yet
-    std::string kind;      // of that one; empty: openai
-    std::string write_to;  // file to append to; empty: nothing is written
+    std::string provider;          // name of the [[provider]] that the routes get
+    std::string preset;            // instead of asking the provider
+    std::string url;               // of a provider that is not configured yet
+    std::string kind;              // of that one; empty: openai
+    std::string write_to;          // file to append to; empty: nothing is written
+    std::string tokenizer;         // file of the models' vocabulary; empty: none
+    std::string tokenizer_family;  // where the file does not tell it
 };
 struct Imported {
     std::string text;                   // what was, or is to be, appended
     boost::json::array models;          // [{id, context_length, max_output_tokens, preset}]
     std::vector<std::string> left_out;  // ids that the file has already
+    std::string tokenizer;              // what the vocabulary is, if one was named
 };
-/// Errors: those of the operation models.discover; invalid_request when the file is no TOML; nothing is
+/// Errors: those of the operation models.discover; invalid_request when the file is no TOML, or the
+/// tokenizer none that can be counted with; nothing is
 /// written then.
 Result<Imported> import_models(const AppSettings& settings, const ImportOptions& options);
 /// "credits, nebula-ai, …"

@@ -5,7 +5,9 @@
 #include <filesystem>
 
 #include "app/services.hpp"
+#include "base/text.hpp"
 #include "catalog/presets.hpp"
+#include "tokenizer/tokenizer.hpp"
 
 namespace nebula::app {
 namespace {
@@ -56,6 +58,20 @@ std::string provider_section(const ImportOptions& options) {
            (options.kind.empty() ? "openai" : options.kind) + "\"\nbase_url = \"" + options.url + "\"\n\n";
 }
 
+// Lines of a [[model]] section. The server may start in another folder.
+Result<std::string> tokenizer_lines(const ImportOptions& options, std::string& what) {
+    if (options.tokenizer.empty()) return std::string();
+    auto loaded = tokenizer::Tokenizer::load(options.tokenizer, options.tokenizer_family);
+    if (!loaded) return fail(std::move(loaded.error()));
+    what = (*loaded)->describe();
+    std::error_code failed;
+    auto path = std::filesystem::absolute(options.tokenizer, failed);
+    std::string lines = "tokenizer = " + json_string(failed ? options.tokenizer : path.string()) + "\n";
+    if (!options.tokenizer_family.empty())
+        lines += "tokenizer_family = " + json_string(options.tokenizer_family) + "\n";
+    return lines;
+}
+
 }  // namespace
 
 std::string preset_names() {
@@ -71,6 +87,8 @@ Result<Imported> import_models(const AppSettings& settings, const ImportOptions&
                     "provider");
     std::vector<catalog::Section> sections;
     Imported done;
+    auto tokenizer = tokenizer_lines(options, done.tokenizer);
+    if (!tokenizer) return fail(std::move(tokenizer.error()));
     auto add = [&](catalog::Section section, std::int64_t context, std::int64_t output, json::value preset) {
         done.models.push_back(json::object{{"id", section.id},
                                            {"context_length", context},
@@ -107,7 +125,7 @@ Result<Imported> import_models(const AppSettings& settings, const ImportOptions&
         done.text = provider_section(options);
     for (const catalog::Section& section : sections) {
         if (taken.models.insert(section.id).second)
-            done.text += catalog::routed(section, options.provider) + "\n";
+            done.text += catalog::routed(section, options.provider, *tokenizer) + "\n";
         else
             done.left_out.push_back(section.id);
     }

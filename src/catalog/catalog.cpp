@@ -129,6 +129,7 @@ class Builder {
             else
                 model->default_temperature = number->short_text();
         }
+        set_tokenizer(*model, from, who);
         for (const RouteSettings& route : from.routes) {
             auto provider = provider_named(route.provider);
             if (provider == nullptr)
@@ -194,6 +195,16 @@ class Builder {
             problem(who + ": image_prices need the unit \"image\"");
         if (from.unit.empty() && from.price_unit != Nanos{})
             problem(who + ": price_unit needs a unit: image, second, character or document");
+    }
+
+    void set_tokenizer(Model& model, const ModelSettings& from, const std::string& who) {
+        if (from.tokenizer.empty() || from.tokenizer == "estimate") {
+            if (!from.tokenizer_family.empty()) problem(who + ": tokenizer_family needs a tokenizer");
+            return;
+        }
+        auto loaded = tokenizer::Tokenizer::load(from.tokenizer, from.tokenizer_family);
+        if (!loaded) return problem(who + ": " + loaded.error().message);
+        model.tokenizer = std::move(*loaded);
     }
 
     void set_routing(Provider& provider, const ProviderSettings& from, const std::string& who) {

@@ -19,6 +19,7 @@
 #include "base/settings.hpp"
 #include "billing/billing.hpp"
 #include "http/client.hpp"
+#include "tokenizer/tokenizer.hpp"
 
 namespace nebula::catalog {
 
@@ -104,8 +105,10 @@ struct ModelSettings {  // [[model]]
     std::string model_class = "basic";  // what plans entitle to: basic, vision, …
     std::int64_t rpm = 0;               // per account
     std::int64_t tpm = 0;
-    std::int64_t ipm = 0;             // images
-    std::string default_temperature;  // decimal text; empty: the provider's
+    std::int64_t ipm = 0;                // images
+    std::string default_temperature;     // decimal text; empty: the provider's
+    std::string tokenizer = "estimate";  // or a file
+    std::string tokenizer_family;        // of a rank file that does not tell it; empty: it must
     void describe(settings::Visitor& v);
     void describe_routing(settings::Visitor& v);
 };
@@ -180,7 +183,8 @@ struct Model {
     Disconnect disconnect = Disconnect::bill_delivered;
     Caching caching = Caching::asked;
     std::int64_t rpm = 0, tpm = 0, ipm = 0;
-    std::string default_temperature;  // a JSON number, or empty
+    std::string default_temperature;                                // a JSON number, or empty
+    std::shared_ptr<const nebula::tokenizer::Tokenizer> tokenizer;  // null: tokens are estimated
     std::vector<Route> routes;
 };
 

@@ -331,6 +331,21 @@ routes = [{provider = "vllm-1", price_input_per_m = "0.5", price_output_per_m = 
     EXPECT_EQ(number_of("vllm-1"), model->routes[0].provider->number);
 }
 
+// A count with the wrong vocabulary is a wrong bill: what cannot be read must stop the start.
+TEST(Catalog, TakesAVocabularyOnlyWhenItCanBeCountedWith) {
+    ModelSettings model;
+    model.id = "llama";
+    std::vector<LocalModel> local{{"llama", 100}};
+    EXPECT_EQ(build({}, {model}, local, Time()).snapshot->find("llama")->tokenizer, nullptr);
+    model.tokenizer_family = "gpt2";
+    EXPECT_THAT(build({}, {model}, local, Time()).problems,
+                testing::ElementsAre("model \"llama\": tokenizer_family needs a tokenizer"));
+    model.tokenizer = "/nowhere/vocabulary.tiktoken";
+    EXPECT_THAT(
+        build({}, {model}, local, Time()).problems,
+        testing::ElementsAre("model \"llama\": tokenizer /nowhere/vocabulary.tiktoken: cannot be read"));
+}
+
 TEST(Catalog, AliasesNameModelsAndNothingElse) {
     ModelSettings model;
     model.id = "llama";

@@ -86,8 +86,8 @@ Section section_of(const FoundModel& model) {
     return {model.id, std::move(text)};
 }
 
-std::string routed(const Section& section, std::string_view provider) {
-    return section.text + "routes = [{ provider = \"" + std::string(provider) + "\" }]\n";
+std::string routed(const Section& section, std::string_view provider, std::string_view more) {
+    return section.text + std::string(more) + "routes = [{ provider = \"" + std::string(provider) + "\" }]\n";
 }
 
 Result<Taken> taken_in(std::string_view toml) {

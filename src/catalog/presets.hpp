@@ -45,7 +45,8 @@ struct FoundModel {
 /// The known model's section, else one that says that the price is missing.
 Section section_of(const FoundModel& model);
 /// The section with its route, as it stands in a configuration file.
-std::string routed(const Section& section, std::string_view provider);
+/// `more`: further lines of it.
+std::string routed(const Section& section, std::string_view provider, std::string_view more = {});
 
 /// May stand in a configuration file, in URLs and logs.
 bool is_id(std::string_view text);

@@ -177,6 +177,17 @@ void ModelSettings::describe(settings::Visitor& v) {
          .help = "Temperature of chats and completions that name none, as \"0.7\"; empty: the provider's.",
          .apply = live},
         default_temperature);
+    v.field(
+        {.name = "tokenizer",
+         .help = "File of its vocabulary, for exact counts where nobody else tells them: an OpenAI rank file "
+                 "(.tiktoken) or a tokenizer.json of BPE over bytes; estimate: none.",
+         .apply = live},
+        tokenizer);
+    v.field({.name = "tokenizer_family",
+             .help = "How a rank file's texts are split, where its number of entries does not tell it.",
+             .apply = live,
+             .one_of = {"", "gpt2", "p50k", "cl100k", "o200k", "llama3", "qwen2"}},
+            tokenizer_family);
 }
 
 }  // namespace nebula::catalog

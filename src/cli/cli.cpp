@@ -221,6 +221,10 @@ class Program {
                            "Of a provider that is not configured yet; its section comes too");
         import->add_option("--kind", import_.kind,
                            "Kind of that one: openai (default), ollama, anthropic, gemini");
+        import->add_option("--tokenizer", import_.tokenizer,
+                           "File of their vocabulary, for exact counts: *.tiktoken or tokenizer.json");
+        import->add_option("--tokenizer-family", import_.tokenizer_family,
+                           "How its texts are split, where the file does not tell it: gpt2, cl100k, …");
         import->add_option("--write", import_.write_to, "Append to this file what it does not have yet");
     }
     void add_chat() {

@@ -83,6 +83,7 @@ int run_import(const Common& common, const app::ImportOptions& options) {
         std::printf("%s\n", json::serialize(done->models).c_str());
     else if (options.write_to.empty())
         std::fputs(done->text.c_str(), stdout);
+    if (!done->tokenizer.empty()) std::fprintf(stderr, "tokenizer: %s\n", done->tokenizer.c_str());
     for (const std::string& id : done->left_out) std::fprintf(stderr, "%s is there already\n", id.c_str());
     if (!options.write_to.empty())
         std::fprintf(stderr, "%zu models added to %s; reload the server (SIGHUP) to serve them\n",

@@ -20,6 +20,7 @@
 #include "gateway/guardrails/use.hpp"
 #include "gateway/provider.hpp"
 #include "gateway/routing/slot_queue.hpp"
+#include "gateway/tokens/answer_tokens.hpp"
 #include "gateway/trail.hpp"
 #include "http/client.hpp"
 #include "http/http.hpp"
@@ -101,8 +102,10 @@ struct Call {
     billing::TokenUsage billed;  // what settle() recorded
     std::size_t content_bytes = 0;
     std::int64_t content_events = 0;
-    std::string image_size, image_quality;  // as the provider tells them
-    std::int64_t images = 0;                // whole ones that the client got, or will with the last event
+    std::unique_ptr<AnswerTokens> answer_tokens;           // of a stream; null: the model has no tokenizer
+    std::int64_t counted_input = -1, counted_output = -1;  // by it, where no usage was told; -1: not
+    std::string image_size, image_quality;                 // as the provider tells them
+    std::int64_t images = 0;  // whole ones that the client got, or will with the last event
     std::int64_t first_token_us = 0;
     std::string usage_chunk;  // of an openrouter stream: told when the charge is known
     Trail trail;
@@ -135,6 +138,9 @@ struct Call {
         return std::max<std::int64_t>(1, static_cast<std::int64_t>(request.prompt_bytes / 4));
     }
 };
+
+/// Whose count of tokens a settled request was charged by: provider, runtime, bpe or estimate.
+const char* tokenizer_of(const Call& call);
 
 /// How a relayed stream ended.
 struct StreamEnd {

@@ -35,6 +35,7 @@ Chat::Chat(const GatewaySettings& settings, Services services)
       rails_(settings.guardrails, services.metrics, rail_problems_),
       cache_(settings.cache, services.clock, services.metrics),
       flights_(settings.cache, services.metrics),
+      counting_(services.metrics),
       unauthenticated_(
           services.metrics.counter("nebula_unauthenticated_total", "Requests without a valid key.")),
       rate_limited_(
@@ -104,6 +105,7 @@ Async<void> Chat::follow(Call& call) {
 
 Async<Result<void>> Chat::settle(Call& call, billing::Outcome outcome) {
     ModelMetrics& metrics = *call.metrics;
+    if (call.model->tokenizer) co_await count_unreported(call);
     const auto [usage, is_estimated] = media::meter(call, outcome);
     if (info(call.endpoint).is_image) call.prices.unit = media::image_price(call, *call.model);
     auto produced = services_.clock.ticks() - call.exchange.started();

@@ -12,6 +12,7 @@
 #include "gateway/gateway.hpp"
 #include "gateway/guardrails/ask.hpp"
 #include "gateway/observer.hpp"
+#include "gateway/tokens/counting.hpp"
 #include "gateway/upstreams.hpp"
 
 namespace nebula::gateway {
@@ -35,6 +36,7 @@ class Chat {
     /// For what is public: null, too, when none is sent or it is not good.
     Async<Result<std::shared_ptr<const accounts::Key>>> authenticate_if_sent(http::Exchange& exchange);
     const Upstreams& upstreams() const { return upstreams_; }
+    Counting& counting() { return counting_; }
 
    private:
     enum class Attempt {
@@ -156,6 +158,10 @@ class Chat {
     Async<void> finish_stream(Call& call, std::string last_event);
     Async<void> read_rest(std::unique_ptr<http::ClientResponse> upstream);
 
+    // Tokens that nobody told: tokens/chat_tokens.cpp
+    static void begin_counting(Call& call);
+    Async<void> count_answer(Call& call, std::string_view answer);
+    Async<void> count_unreported(Call& call);
     // Steps 8 and 9.
     Async<Result<void>> settle(Call& call, billing::Outcome outcome);
 
@@ -170,6 +176,7 @@ class Chat {
     const guardrails::Rails rails_;
     ResponseCache cache_;
     Flights flights_;
+    Counting counting_;
     std::shared_mutex metrics_mutex_;
     std::map<std::string, std::unique_ptr<ModelMetrics>, std::less<>> model_metrics_;
     metrics::Counter& unauthenticated_;

@@ -275,6 +275,7 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
         co_return Attempt::try_next;
     }
     std::string told, guarded;
+    const std::string_view original = whole;
     if (call.guard && call.guard->output) {
         auto judged = co_await guard_answer(call, whole);
         if (!judged) {
@@ -311,6 +312,7 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
     call.image_size = std::move(answer.size);
     call.image_quality = std::move(answer.quality);
     if (call.is_client_gone && call.disconnect() != catalog::Disconnect::drain) co_return Attempt::try_next;
+    if (call.model->tokenizer) co_await count_answer(call, original);
     auto settled = co_await settle(
         call, call.is_client_gone ? billing::Outcome::client_left : billing::Outcome::completed);
     if (!settled) {
@@ -375,6 +377,7 @@ Async<Chat::Attempt> Chat::answer_stream(Call& call, std::unique_ptr<http::Clien
     call.first_token_us = 0;
     call.usage_chunk.clear();
     call.trail.restart();
+    begin_counting(call);
     if (call.client) call.client->restart();
     if (call.guard && call.guard->output) call.guard->output->restart();
     if (call.is_sound) {

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <vector>
 
+#include "gateway/tokens/answer_tokens.hpp"
+
 namespace nebula::gateway {
 namespace {
 
@@ -135,26 +137,44 @@ ReportedUsage read_usage(ondemand::value value, const UsageBounds& bounds) {
     return report;
 }
 
-// Bytes of a text: all that an estimate needs. Half a surrogate pair cannot be decoded, but is sent on: then
-// the bytes on the wire count.
-std::size_t text_bytes(ondemand::value value) {
+using Part = AnswerTokens::Part;
+
+// Where the texts of an answer go beside being measured.
+struct Texts {
+    AnswerTokens* tokens = nullptr;
+    void add(Part part, std::string_view text) const {
+        if (tokens != nullptr) tokens->text(part, text);
+    }
+};
+
+// The bytes of a text are all that an estimate needs. Half a surrogate pair cannot be decoded, but is sent
+// on: then the bytes on the wire count.
+std::string_view decoded_text(ondemand::value value) {
     ondemand::json_type type;
-    if (value.type().get(type) || type != ondemand::json_type::string) return 0;
+    if (value.type().get(type) || type != ondemand::json_type::string) return {};
     std::string_view raw = value.raw_json_token();
     std::string_view text;
-    return value.get_string().get(text) ? raw.size() : text.size();
+    return value.get_string().get(text) ? raw : text;
 }
+std::size_t text_bytes(ondemand::value value) { return decoded_text(value).size(); }
 
-simdjson::error_code read_call(ondemand::value value, std::size_t& bytes) {
+simdjson::error_code read_call(ondemand::value value, std::size_t& bytes, const Texts& texts) {
     ondemand::object call;
     if (auto error = value.get_object().get(call)) return error;
     for (auto field : call) {
         ondemand::field member;
         if (auto error = std::move(field).get(member)) return error;
         auto key = member.key();
-        if (key == "name" || key == "arguments") bytes += text_bytes(member.value());
+        if (key == "name" || key == "arguments") {
+            std::string_view text = decoded_text(member.value());
+            bytes += text.size();
+            if (key == "arguments")
+                texts.add(Part::arguments, text);
+            else if (texts.tokens != nullptr)
+                texts.tokens->call(text);
+        }
         if (key == "function")
-            if (auto error = read_call(member.value(), bytes)) return error;
+            if (auto error = read_call(member.value(), bytes, texts)) return error;
     }
     return SUCCESS;
 }
@@ -164,8 +184,15 @@ bool is_of(ondemand::value& value, ondemand::json_type wanted) {
     return !value.type().get(type) && type == wanted;
 }
 
+template <class Key>
+Part part_of(const Key& key) {
+    if (key == "reasoning_content") return Part::reasoning;
+    if (key == "reasoning") return Part::same_reasoning;
+    return key == "refusal" ? Part::refusal : Part::content;
+}
+
 // delta of a chunk or message of an answer.
-simdjson::error_code read_content(ondemand::value value, Completion& out) {
+simdjson::error_code read_content(ondemand::value value, const Texts& texts, Completion& out) {
     if (!is_of(value, ondemand::json_type::object)) return SUCCESS;
     ondemand::object part;
     if (auto error = value.get_object().get(part)) return error;
@@ -176,16 +203,18 @@ simdjson::error_code read_content(ondemand::value value, Completion& out) {
         auto key = member.key();
         ondemand::value content = member.value();
         if (key == "content" || key == "reasoning_content" || key == "reasoning" || key == "refusal") {
-            bytes += text_bytes(content);
+            std::string_view text = decoded_text(content);
+            bytes += text.size();
+            texts.add(part_of(key), text);
         } else if (key == "tool_calls" && is_of(content, ondemand::json_type::array)) {
             for (auto call : content.get_array()) {
                 ondemand::value one;
                 if (auto error = std::move(call).get(one)) return error;
                 out.has_content = true;
-                if (auto error = read_call(one, bytes)) return error;
+                if (auto error = read_call(one, bytes, texts)) return error;
             }
         } else if (key == "function_call" && is_of(content, ondemand::json_type::object)) {
-            if (auto error = read_call(content, bytes)) return error;
+            if (auto error = read_call(content, bytes, texts)) return error;
         } else if (key == "audio" && is_of(content, ondemand::json_type::object)) {
             out.has_content = true;
         }
@@ -195,7 +224,8 @@ simdjson::error_code read_content(ondemand::value value, Completion& out) {
     return SUCCESS;
 }
 
-simdjson::error_code read_choices(ondemand::value value, std::string_view part_name, Completion& out) {
+simdjson::error_code read_choices(ondemand::value value, std::string_view part_name, const Texts& texts,
+                                  Completion& out) {
     ondemand::array choices;
     if (auto error = value.get_array().get(choices)) return error;
     for (auto element : choices) {
@@ -210,16 +240,21 @@ simdjson::error_code read_choices(ondemand::value value, std::string_view part_n
             auto key = member.key();
             ondemand::value inner = member.value();
             if (key == part_name) {
-                if (auto error = read_content(inner, out)) return error;
+                if (auto error = read_content(inner, texts, out)) return error;
             } else if (key == "text") {
-                std::size_t bytes = text_bytes(inner);
-                out.content_bytes += bytes;
-                if (bytes > 0) out.has_content = true;
+                std::string_view text = decoded_text(inner);
+                out.content_bytes += text.size();
+                if (!text.empty()) out.has_content = true;
+                texts.add(Part::content, text);
+            } else if (texts.tokens != nullptr && key == "index") {
+                std::int64_t index = 0;
+                if (!inner.get_int64().get(index)) texts.tokens->choice(index);
             } else if (key == "finish_reason" && is_of(inner, ondemand::json_type::string)) {
                 out.has_finish = true;
                 out.raw_finish = raw_text(inner);
             }
         }
+        if (texts.tokens != nullptr) texts.tokens->end_choice();
     }
     return SUCCESS;
 }
@@ -308,6 +343,7 @@ struct Shape {
     std::string_view part_name;  // of a choice
     Endpoint endpoint = Endpoint::chat;
     std::size_t room = 0;
+    Texts texts = {};
 };
 
 // Malformed unless the whole text is one object with `choices` (or what stands for them), or with an `error`.
@@ -335,7 +371,7 @@ Completion read(std::string_view text, const Shape& shape, const UsageBounds& bo
             if (read_list(value, shape.endpoint, out)) return malformed;
             has_choices = true;
         } else if (key == "choices") {
-            if (read_choices(value, shape.part_name, out)) return malformed;
+            if (read_choices(value, shape.part_name, shape.texts, out)) return malformed;
             has_choices = true;
         } else if (key == "id") {
             out.raw_id = raw_text(value);
@@ -359,10 +395,10 @@ Completion read(std::string_view text, const Shape& shape, const UsageBounds& bo
 
 }  // namespace
 
-Completion read_chunk(std::string_view data, const UsageBounds& bounds) {
+Completion read_chunk(std::string_view data, const UsageBounds& bounds, AnswerTokens* texts) {
     if (data.empty()) return {.kind = Completion::Kind::comment};
     if (data == "[DONE]") return {.kind = Completion::Kind::done};
-    return read(data, {.part_name = "delta"}, bounds);
+    return read(data, {.part_name = "delta", .texts = {texts}}, bounds);
 }
 
 Completion read_media_event(std::string_view data, const UsageBounds& bounds) {
@@ -407,9 +443,10 @@ Completion read_media_event(std::string_view data, const UsageBounds& bounds) {
     return out;
 }
 
-Completion read_answer(std::string_view body, const UsageBounds& bounds, Endpoint endpoint,
-                       std::size_t room) {
-    Completion out = read(body, {.part_name = "message", .endpoint = endpoint, .room = room}, bounds);
+Completion read_answer(std::string_view body, const UsageBounds& bounds, Endpoint endpoint, std::size_t room,
+                       AnswerTokens* texts) {
+    const Shape shape{.part_name = "message", .endpoint = endpoint, .room = room, .texts = {texts}};
+    Completion out = read(body, shape, bounds);
     // An answer without a choice is none.
     if (out.kind == Completion::Kind::chunk && !out.has_choices) out.kind = Completion::Kind::malformed;
     return out;

@@ -11,6 +11,8 @@
 
 namespace nebula::gateway {
 
+class AnswerTokens;
+
 /// usage as the provider reported it, or why it cannot be believed.
 struct ReportedUsage {
     enum class State { absent, good, refused } state = State::absent;
@@ -47,8 +49,8 @@ struct Completion {
     std::string error_message = {};  // of kind error
 };
 
-/// Data of one event ("[DONE]" or JSON).
-Completion read_chunk(std::string_view data, const UsageBounds& bounds);
+/// Data of one event ("[DONE]" or JSON). `texts`, if any, gets the texts of chats and completions.
+Completion read_chunk(std::string_view data, const UsageBounds& bounds, AnswerTokens* texts = nullptr);
 /// Data of one event of images or sound: kind chunk, whatever its type; has_finish for the last of an image
 /// or text ("….completed", "….done").
 Completion read_media_event(std::string_view data, const UsageBounds& bounds);
@@ -56,7 +58,7 @@ Completion read_media_event(std::string_view data, const UsageBounds& bounds);
 /// `text` instead of choices. `room`: bytes that can be read from the body's start; with 64 behind its end it
 /// is read where it lies.
 Completion read_answer(std::string_view body, const UsageBounds& bounds, Endpoint endpoint = Endpoint::chat,
-                       std::size_t room = 0);
+                       std::size_t room = 0, AnswerTokens* texts = nullptr);
 
 /// Token count from bytes when nobody reported one: 4 bytes a token, at least one token per event that
 /// carried content (providers send one token per event).

@@ -1,5 +1,5 @@
-// Anthropic's count_tokens: exact where a provider of its API or one of our runners serves the model, else
-// an estimate.
+// Anthropic's count_tokens: exact where a provider of its API or one of our runners serves the model or its
+// vocabulary is known, else an estimate.
 #include <limits>
 
 #include "gateway/anthropic/anthropic.hpp"
@@ -36,7 +36,7 @@ Async<void> Chat::count_tokens(http::Exchange& exchange) {
         co_await exchange.respond_error(std::move(prompt.error()));
         co_return;
     }
-    TokenCount count = co_await count_prompt(services_, call.key.get(), std::move(*prompt));
+    TokenCount count = co_await count_prompt(services_, counting_, call.key.get(), std::move(*prompt));
     exchange.add_header("x-nebula-tokenizer", count.method);
     std::string answer = R"({"input_tokens":)" + std::to_string(count.tokens) + "}";
     co_await exchange.respond(200, "application/json", answer);
@@ -101,6 +101,7 @@ Async<bool> Chat::count_at(Call& call, const catalog::Route& route) {
     if (status != 200 && status != 400 && status != 413) co_return false;
     auto body = co_await (*response)->read_all(count_bytes_max);
     if (!body) co_return false;
+    if (status == 200) call.exchange.add_header("x-nebula-tokenizer", "provider");
     co_await call.exchange.respond(status, "application/json", *body);
     co_return true;
 }

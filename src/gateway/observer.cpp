@@ -266,7 +266,8 @@ void Observer::write_entry(const Call& call, std::string& out) const {
         line.number("o", call.billed.output);
         if (call.billed.cached > 0) line.number("c", call.billed.cached);
         if (call.billed.reasoning > 0) line.number("h", call.billed.reasoning);
-        if (call.usage.state != ReportedUsage::State::good) line.word("z", "estimate");
+        std::string_view tokenizer = tokenizer_of(call);
+        if (tokenizer != "provider") line.word("z", tokenizer);
         line.number("q", call.settled.charge.value);
         if (call.own_key) line.flag("j", true);
     }

@@ -100,7 +100,8 @@ class Relay {
     }
 
     std::optional<StreamEnd> read_openai(std::string_view event, std::string_view data) {
-        Completion chunk = is_media_ ? read_media_event(data, call_.bounds) : read_chunk(data, call_.bounds);
+        Completion chunk = is_media_ ? read_media_event(data, call_.bounds)
+                                     : read_chunk(data, call_.bounds, call_.answer_tokens.get());
         switch (chunk.kind) {
             case Completion::Kind::malformed:
                 return failure(broken("the provider sent an invalid event", "event is not a chunk"));

@@ -71,6 +71,38 @@ Async<std::int64_t> ask_runner(const Services& services, std::string upstream_mo
     co_return static_cast<std::int64_t>(tokens->get_array().size());
 }
 
+struct Asked {
+    std::shared_ptr<const catalog::Model> model;  // null: none that is known
+    bool is_for_runner = false;
+    std::string messages;  // then: what the runner is asked
+};
+
+Asked asked_of(const Services& services, std::string_view chat_request) {
+    Asked asked;
+    boost::system::error_code failed;
+    json::parse_options options;
+    options.max_depth = 128;
+    json::value value = json::parse(chat_request, failed, {}, options);
+    if (failed || !value.is_object()) return asked;
+    const json::object& request = value.get_object();
+    const json::value* name = request.if_contains("model");
+    const json::value* messages = request.if_contains("messages");
+    if (name == nullptr || !name->is_string() || messages == nullptr) return asked;
+    asked.model = services.catalog.current()->find(std::string_view(name->get_string()));
+    // Its chat template is not asked about tools; large prompts cost nobody's turn.
+    asked.is_for_runner = asked.model && services.runtime != nullptr &&
+                          local_route(*asked.model) != nullptr && chat_request.size() <= exact_bytes_max &&
+                          !request.contains("tools");
+    if (asked.is_for_runner) asked.messages = R"({"messages":)" + json::serialize(*messages) + "}";
+    return asked;
+}
+
+bool may_use(const accounts::Key* key, const catalog::Model& model) {
+    return key == nullptr ||
+           (accounts::Permissions(key->permissions).has(accounts::Permission::inference_write) &&
+            key->may_use_model(model.id));
+}
+
 }  // namespace
 
 std::int64_t estimate_text(std::string_view text) {
@@ -118,27 +150,19 @@ std::int64_t estimate_prompt(std::string_view chat_request) {
     return tokens;
 }
 
-Async<TokenCount> count_prompt(const Services& services, const accounts::Key* key, std::string chat_request) {
-    TokenCount count{.tokens = estimate_prompt(chat_request)};
-    if (services.runtime == nullptr || chat_request.size() > exact_bytes_max) co_return count;
-    boost::system::error_code failed;
-    json::value value = json::parse(chat_request, failed);
-    if (failed || !value.is_object()) co_return count;
-    const json::object& request = value.get_object();
-    const json::value* name = request.if_contains("model");
-    const json::value* messages = request.if_contains("messages");
-    if (name == nullptr || !name->is_string() || messages == nullptr || request.contains("tools"))
-        co_return count;
-    auto model = services.catalog.current()->find(std::string_view(name->get_string()));
-    const catalog::Route* route = model ? local_route(*model) : nullptr;
-    bool may_use = key == nullptr ||
-                   (accounts::Permissions(key->permissions).has(accounts::Permission::inference_write) &&
-                    key->may_use_model(model ? model->id : std::string()));
-    if (route == nullptr || !may_use) co_return count;
-    std::string body = R"({"messages":)" + json::serialize(*messages) + "}";
-    std::int64_t exact = co_await ask_runner(services, route->upstream_model, std::move(body));
-    if (exact > 0) count = {exact, "runtime"};
-    co_return count;
+Async<TokenCount> count_prompt(const Services& services, Counting& counting, const accounts::Key* key,
+                               std::string chat_request) {
+    Asked asked = asked_of(services, chat_request);
+    if (asked.is_for_runner && may_use(key, *asked.model)) {
+        const catalog::Route& route = *local_route(*asked.model);
+        std::int64_t exact = co_await ask_runner(services, route.upstream_model, std::move(asked.messages));
+        if (exact > 0) co_return TokenCount{exact, "runtime"};
+    }
+    if (asked.model && asked.model->tokenizer) {
+        auto counted = co_await counting.prompt(asked.model->tokenizer, Endpoint::chat, chat_request);
+        if (counted) co_return TokenCount{counted->tokens, counted->has_media ? "estimate" : "bpe"};
+    }
+    co_return TokenCount{.tokens = estimate_prompt(chat_request)};
 }
 
 }  // namespace nebula::gateway

@@ -1,6 +1,6 @@
 #pragma once
 // How many tokens a request's prompt has, before it is sent: exactly where the model's own runner can be
-// asked, else an estimate by kinds of characters.
+// asked or its vocabulary is known, else an estimate by kinds of characters.
 
 #include <cstdint>
 #include <string>
@@ -8,6 +8,7 @@
 
 #include "async/async.hpp"
 #include "gateway/gateway.hpp"
+#include "gateway/tokens/counting.hpp"
 
 namespace nebula::gateway {
 
@@ -20,10 +21,11 @@ std::int64_t estimate_prompt(std::string_view chat_request);
 
 struct TokenCount {
     std::int64_t tokens = 0;
-    const char* method = "estimate";  // or "runtime": the model's own tokenizer
+    const char* method = "estimate";  // "runtime": the model's own tokenizer; "bpe": its vocabulary
 };
 /// Of an OpenAI chat request. A local model that `key` (null: governance is off) may use is asked, which
 /// starts its runner; large prompts are estimated, so that counting costs nobody's turn.
-Async<TokenCount> count_prompt(const Services& services, const accounts::Key* key, std::string chat_request);
+Async<TokenCount> count_prompt(const Services& services, Counting& counting, const accounts::Key* key,
+                               std::string chat_request);
 
 }  // namespace nebula::gateway

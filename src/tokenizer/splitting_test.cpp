@@ -75,6 +75,18 @@ TEST(Splitting, ReadsPatternsOfTokenizerFiles) {
     EXPECT_EQ(pieces(*splitter, "世界12345 ab"), (Texts{"世界", "123", "45", " ", "ab"}));
 }
 
+TEST(Splitting, ReadsDeepSeeksThreeSteps) {
+    for (
+        std::string_view pattern :
+        {R"(\p{N}{1,3})", R"([一-龥぀-ゟ゠-ヿ]+)",
+         R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*)"
+         R"(|\s*[\r\n]+|\s+(?!\S)|\s+)"}) {
+        auto read = translated_pattern(pattern);
+        ASSERT_TRUE(read) << pattern << ": " << read.error().message;
+        EXPECT_TRUE(Splitter::compile(*read, Splitter::Gaps::kept)) << pattern;
+    }
+}
+
 // What two libraries read differently would be counted wrongly without anybody noticing.
 TEST(Splitting, RefusesWhatLibrariesReadDifferently) {
     for (std::string_view pattern :

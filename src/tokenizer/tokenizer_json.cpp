@@ -91,7 +91,9 @@ class Reader {
         dom::element model;
         if (root["model"].get(model) || !model.is_object()) return refused("model", "is missing");
         std::string_view type = text_of(model, "type");
-        if (type != "BPE")
+        // The oldest files do not say it.
+        bool is_bpe = type == "BPE" || (type.empty() && !model["merges"].error());
+        if (!is_bpe)
             return refused("model.type",
                            "is \"" + std::string(type) + "\"; only BPE over bytes can be counted");
         if (flag_of(model, "byte_fallback", false))

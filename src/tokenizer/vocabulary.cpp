@@ -70,9 +70,4 @@ Vocabulary::Merge Vocabulary::find_merge(std::uint32_t left, std::uint32_t right
     return pairs_[pair_slot(static_cast<std::uint64_t>(left) << 32 | right)].merge;
 }
 
-std::size_t Vocabulary::memory_bytes() const {
-    return buffer_.capacity() + entries_.capacity() * sizeof(Entry) + slots_.size() * sizeof(slots_[0]) +
-           pairs_.size() * sizeof(PairSlot);
-}
-
 }  // namespace nebula::tokenizer

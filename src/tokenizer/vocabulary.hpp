@@ -32,8 +32,6 @@ class Vocabulary {
     void add_merge(std::uint32_t left, std::uint32_t right, Merge merge);
     Merge find_merge(std::uint32_t left, std::uint32_t right) const;
 
-    std::size_t memory_bytes() const;
-
    private:
     struct Entry {
         std::uint32_t at = 0, length = 0, rank = 0;

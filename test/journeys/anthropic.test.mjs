@@ -197,8 +197,11 @@ describe('an Anthropic client over an Anthropic provider', () => {
   test('tokens are counted by the provider, free of charge, and estimated when it fails', async () => {
     const ask = { model: claude, messages: [{ role: 'user', content: 'x'.repeat(400) }], tools: [{ name: 'f', input_schema: {} }] };
     s.fake.queue.push({ kind: 'ok', prompt_tokens: 1234 });
-    const { charge, result } = await charge_of(s.server, s.account, () => client.messages.countTokens(ask));
-    assert.deepEqual(result, { input_tokens: 1234 });
+    const { charge, result } = await charge_of(s.server, s.account, () =>
+      client.messages.countTokens(ask).withResponse(),
+    );
+    assert.deepEqual(result.data, { input_tokens: 1234 });
+    assert.equal(result.response.headers.get('x-nebula-tokenizer'), 'provider');
     assert.equal(charge, 0n);
     assert.equal(s.fake.last.path, '/v1/messages/count_tokens');
     assert.deepEqual(s.fake.last.body, { ...ask, model: 'claude-upstream-name' });

@@ -97,6 +97,11 @@ Metered meter(const Call& call, billing::Outcome outcome) {
         metered.usage = call.usage.usage;
     } else if (needs_tokens) {
         metered.usage = estimated_tokens(call);
+        // Counted by the model's vocabulary: the texts are exact, the template around them is not known.
+        if (call.counted_input >= 0)
+            metered.usage.input = std::min(call.counted_input, call.bounds.input_max);
+        if (call.counted_output >= 0)
+            metered.usage.output = std::min(call.counted_output, call.bounds.output_max);
         metered.is_estimated = true;
     }
     metered.usage.units = units_asked(call);

@@ -138,7 +138,7 @@ Async<Result<std::string>> StoredApi::input_tokens(http::Exchange& exchange, Key
     }
     auto chat = edge->request(*body);
     if (!chat) co_return fail(std::move(chat.error()));
-    TokenCount count = co_await count_prompt(services_, key.get(), std::move(*chat));
+    TokenCount count = co_await count_prompt(services_, chat_.counting(), key.get(), std::move(*chat));
     exchange.add_header("x-nebula-tokenizer", count.method);
     co_return R"({"object":"response.input_tokens","input_tokens":)" + std::to_string(count.tokens) + "}";
 }
