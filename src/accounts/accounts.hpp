@@ -83,6 +83,7 @@ struct Key {
     std::vector<std::string> models = {};  // allow-list of catalog ids ("qwen*" = prefix); empty = all
     KeyBudget budget = {};
     bool is_disabled = false;
+    bool uses_cache = false;  // its requests take answers from the gateway's cache
     std::optional<Time> expires_at = {};
     std::optional<Time> last_used_at = {};  // to the minute
     std::optional<Time> updated_at = {};
@@ -106,6 +107,7 @@ struct KeyChange {
     std::optional<std::vector<std::string>> models;
     std::optional<std::uint32_t> permissions;
     std::optional<bool> is_disabled;
+    std::optional<bool> uses_cache;
     std::optional<std::optional<Time>> expires_at;
 };
 struct NewKey {
@@ -161,11 +163,12 @@ class Accounts {
                                          const Caller* caller);
     Async<Result<Key>> revoke_key(AccountId account, KeyId id, const Caller* caller);
     Async<Result<Key>> key(AccountId account, KeyId id);
+    /// Of any account, for the operator: "key_…".
+    Async<Result<Key>> key(std::string id);
     /// For whoever ended keys in a transaction of its own: after the commit.
     void forget_keys(const std::vector<Sha256>& hashes);
     Async<Result<std::vector<Key>>> list_keys(std::optional<AccountId> account);
-    /// By id ("key_…"). Effective at once on this node. Not found → not_found; already revoked → the key,
-    /// unchanged.
+    /// The same. Effective at once on this node. Already revoked → the key, unchanged.
     Async<Result<Key>> revoke_key(std::string id);
     /// Password: at least 10 characters; stored as Argon2id.
     Async<Result<User>> create_user(std::string email, Secret password, Role role);

@@ -79,6 +79,7 @@ std::string apply(Key& key, const KeyChange& change) {
     take(key.models, change.models, "models");
     take(key.permissions, change.permissions, "permissions");
     take(key.is_disabled, change.is_disabled, "disabled");
+    take(key.uses_cache, change.uses_cache, "cache");
     take(key.expires_at, change.expires_at, "expires_at");
     return "{\"changed\":[" + names + "]}";
 }
@@ -216,17 +217,21 @@ Async<Result<Key>> Accounts::revoke_key(AccountId account, KeyId id, const Calle
     co_return std::move(revoked->key);
 }
 
-Async<Result<Key>> Accounts::revoke_key(std::string id) {
+Async<Result<Key>> Accounts::key(std::string id) {
     auto parsed = KeyId::parse(id);
     if (!parsed) co_return no_key();
-    auto look_up = [id = *parsed](Tx& tx) -> Result<AccountId> {
+    auto look_up = [id = *parsed](Tx& tx) -> Result<Key> {
         auto key = sql::key_by_id(tx, id);
         if (!key) return no_key();
-        return key->account;
+        return std::move(*key);
     };
-    auto account = co_await impl_->db.read(std::move(look_up));
-    if (!account) co_return fail(account.error());
-    co_return co_await revoke_key(*account, *parsed, nullptr);
+    co_return co_await impl_->db.read(std::move(look_up));
+}
+
+Async<Result<Key>> Accounts::revoke_key(std::string id) {
+    auto found = co_await key(std::move(id));
+    if (!found) co_return fail(found.error());
+    co_return co_await revoke_key(found->account, found->id, nullptr);
 }
 
 Async<Result<Key>> Accounts::key(AccountId account, KeyId id) {

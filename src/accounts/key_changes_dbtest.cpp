@@ -36,6 +36,7 @@ TEST_P(KeyChanges, AKeyKeepsEverythingItWasMadeWith) {
     key.models = {"qwen*", "llama \"3\""};
     key.budget = {{1}, {2}, {3}, {4}};
     key.expires_at = clock.now() + 10h;
+    key.uses_cache = true;
     NewKey made = ok(accounts.create_key(key, &ada));
     for (const Key& read :
          {*ok(accounts.authenticate(made.text.reveal())), ok(accounts.key(ada.account, made.key.id)),
@@ -52,6 +53,7 @@ TEST_P(KeyChanges, AKeyKeepsEverythingItWasMadeWith) {
         EXPECT_EQ(read.limits.ipm, 3);
         EXPECT_EQ(read.limits.rpd, 4);
         EXPECT_EQ(read.expires_at, key.expires_at);
+        EXPECT_TRUE(read.uses_cache);
         EXPECT_EQ(read.hash, sha256(made.text.reveal()));
         EXPECT_TRUE(read.may_use_model("qwen3:8b"));
         EXPECT_FALSE(read.may_use_model("gemma"));

@@ -34,14 +34,14 @@ constexpr Sql insert_key_sql{
     "api_keys.insert",
     "INSERT INTO api_keys (id, account_id, name, hint, key_hash, rpm, tpm, ipm, rpd, created_at, description,"
     " creator, permissions, models, budget_total, budget_daily, budget_weekly, budget_monthly, expires_at,"
-    " is_disabled) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,"
-    " $19, $20)"};
+    " is_disabled, uses_cache) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,"
+    " $17, $18, $19, $20, $21)"};
 constexpr Sql update_key_sql{
     "api_keys.update",
     "UPDATE api_keys SET name = $2, hint = $3, key_hash = $4, rpm = $5, tpm = $6, ipm = $7, rpd = $8,"
     " description = $9, permissions = $10, models = $11, budget_total = $12, budget_daily = $13,"
     " budget_weekly = $14, budget_monthly = $15, expires_at = $16, is_disabled = $17, updated_at = $18,"
-    " created_at = $19"
+    " created_at = $19, uses_cache = $20"
     " WHERE id = $1"};
 // key_from() counts on this order of columns.
 #define KEY_COLUMNS                                                                                   \
@@ -49,7 +49,7 @@ constexpr Sql update_key_sql{
     "creator, "                                                                                       \
     "permissions, models, budget_total, budget_daily, budget_weekly, budget_monthly, expires_at, "    \
     "last_used_at, "                                                                                  \
-    "updated_at, is_disabled"
+    "updated_at, is_disabled, uses_cache"
 constexpr Sql keys_sql{"api_keys.list", "SELECT " KEY_COLUMNS " FROM api_keys ORDER BY id"};
 constexpr Sql keys_of_sql{"api_keys.list_of_account",
                           "SELECT " KEY_COLUMNS " FROM api_keys WHERE account_id = $1 ORDER BY id"};
@@ -155,6 +155,7 @@ Key key_from(const Row& row) {
     key.last_used_at = time_from(row, 20);
     key.updated_at = time_from(row, 21);
     key.is_disabled = row.i64(22) != 0;
+    key.uses_cache = row.i64(23) != 0;
     return key;
 }
 
@@ -216,18 +217,33 @@ void insert_key(Tx& tx, const Key& key) {
                              key.budget.weekly.value,
                              key.budget.monthly.value,
                              time_or_null(key.expires_at),
-                             std::int64_t{key.is_disabled}});
+                             std::int64_t{key.is_disabled},
+                             std::int64_t{key.uses_cache}});
 }
 
 void update_key(Tx& tx, const Key& key) {
     std::string hash = to_hex(key.hash.bytes);
     std::string models = models_text(key.models);
-    tx.exec(update_key_sql,
-            {key.id.db(), key.name, key.hint, hash, key.limits.rpm, key.limits.tpm, key.limits.ipm,
-             key.limits.rpd, key.description, std::int64_t{key.permissions}, models, key.budget.total.value,
-             key.budget.daily.value, key.budget.weekly.value, key.budget.monthly.value,
-             time_or_null(key.expires_at), std::int64_t{key.is_disabled}, time_or_null(key.updated_at),
-             to_micros(key.created_at)});
+    tx.exec(update_key_sql, {key.id.db(),
+                             key.name,
+                             key.hint,
+                             hash,
+                             key.limits.rpm,
+                             key.limits.tpm,
+                             key.limits.ipm,
+                             key.limits.rpd,
+                             key.description,
+                             std::int64_t{key.permissions},
+                             models,
+                             key.budget.total.value,
+                             key.budget.daily.value,
+                             key.budget.weekly.value,
+                             key.budget.monthly.value,
+                             time_or_null(key.expires_at),
+                             std::int64_t{key.is_disabled},
+                             time_or_null(key.updated_at),
+                             to_micros(key.created_at),
+                             std::int64_t{key.uses_cache}});
 }
 
 std::vector<Key> keys(Tx& tx) {
@@ -260,7 +276,7 @@ std::optional<Key> valid_key_by_hash(Tx& tx, const Sha256& hash, Time now) {
     if (tx.one(key_by_hash_sql, {hex}, [&](const Row& row) { found = key_from(row); })) return found;
     tx.one(key_by_former_hash_sql, {hex, to_micros(now)}, [&](const Row& row) {
         found = key_from(row);
-        found->grace_until = from_micros(row.i64(23));
+        found->grace_until = from_micros(row.i64(24));
     });
     return found;
 }

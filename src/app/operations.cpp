@@ -60,6 +60,7 @@ json::object key_json(const accounts::Key& key) {
     out["models"] = json::array(key.models.begin(), key.models.end());
     out["permissions"] = json::value_from(accounts::Permissions(key.permissions).names());
     out["disabled"] = key.is_disabled;
+    out["cache"] = key.uses_cache;
     out["expires_at"] = key.expires_at ? json::value(to_iso8601(*key.expires_at)) : json::value(nullptr);
     out["last_used_at"] =
         key.last_used_at ? json::value(to_iso8601(*key.last_used_at)) : json::value(nullptr);
@@ -142,9 +143,13 @@ const std::vector<Operations::Entry>& Operations::table() {
         {"keys.create",
          {"account", "name"},
          {"description", "rpm", "tpm", "ipm", "rpd", "budget", "budget_daily", "budget_weekly",
-          "budget_monthly", "models", "permissions", "expires_at"},
+          "budget_monthly", "models", "permissions", "expires_at", "cache"},
          &Operations::keys_create},
         {"keys.list", {}, {"account"}, &Operations::keys_list},
+        {"keys.update",
+         {"key"},
+         {"name", "description", "models", "expires_at", "disabled", "cache"},
+         &Operations::keys_update},
         {"keys.revoke", {"key"}, {}, &Operations::keys_revoke},
         {"credits.grant", {"account", "amount"}, {"idempotency_key", "note"}, &Operations::credits_grant},
         {"credits.balance", {"account"}, {}, &Operations::credits_balance},
@@ -269,6 +274,7 @@ Operations::Answer Operations::keys_create(json::object arguments) {
                      fields.credits_or_none("budget_monthly").value_or(Nanos{})};
     wanted.models = fields.texts_or_none("models");
     wanted.expires_at = fields.time_or_none("expires_at");
+    wanted.uses_cache = fields.flag_or("cache", false);
     if (fields.has("permissions")) {
         auto permissions = accounts::Permissions::parse(fields.texts_or_none("permissions"));
         if (!permissions) co_return fail(permissions.error());
@@ -297,6 +303,24 @@ Operations::Answer Operations::keys_list(json::object arguments) {
     auto keys = co_await accounts_.list_keys(only);
     if (!keys) co_return fail(std::move(keys.error()));
     co_return list_json(*keys, key_json);
+}
+
+Operations::Answer Operations::keys_update(json::object arguments) {
+    http::Fields fields(std::move(arguments));
+    accounts::KeyChange change;
+    if (fields.has("name")) change.name = fields.text("name");
+    if (fields.has("description")) change.description = fields.text_or("description", "");
+    if (fields.has("models")) change.models = fields.texts_or_none("models");
+    if (fields.has("expires_at")) change.expires_at = fields.time_or_none("expires_at");
+    if (fields.has("disabled")) change.is_disabled = fields.flag_or("disabled", false);
+    if (fields.has("cache")) change.uses_cache = fields.flag_or("cache", false);
+    std::string id = fields.text("key");
+    if (auto ok = fields.error(); !ok) co_return fail(ok.error());
+    auto key = co_await accounts_.key(std::move(id));
+    if (!key) co_return fail(std::move(key.error()));
+    auto changed = co_await accounts_.change_key(key->account, key->id, std::move(change), nullptr);
+    if (!changed) co_return fail(std::move(changed.error()));
+    co_return key_json(*changed);
 }
 
 Operations::Answer Operations::keys_revoke(json::object arguments) {

@@ -50,6 +50,7 @@ class Operations {
     Answer accounts_show(boost::json::object arguments);
     Answer keys_create(boost::json::object arguments);
     Answer keys_list(boost::json::object arguments);
+    Answer keys_update(boost::json::object arguments);
     Answer keys_revoke(boost::json::object arguments);
     Answer credits_grant(boost::json::object arguments);
     Answer credits_balance(boost::json::object arguments);

@@ -139,6 +139,7 @@ class Program {
         argument(create, "--budget-weekly", "budget_weekly", "Credits it may spend per week", false);
         argument(create, "--budget-monthly", "budget_monthly", "Credits it may spend per month", false);
         argument(create, "--expires-at", "expires_at", "ISO 8601 time after which it is refused", false);
+        argument(create, "--cache", "cache", "true: its requests take answers from the cache", false);
         texts(create, "--model", "models", "Only this model (\"qwen*\": prefix); may be repeated");
         texts(create, "--permission", "permissions",
               "Only this permission, like inference:write; repeatable");
@@ -150,6 +151,13 @@ class Program {
                                 {"created_at", "CREATED"},
                                 {"revoked_at", "REVOKED"}});
         argument(list, "--account", "account", "Only of this account", false);
+        auto* update = operation(*keys, "update", "Change a key; what is not named stays.", "keys.update");
+        argument(update, "key", "key", "Id of the key (key_…)", true);
+        argument(update, "--name", "name", "What the key is for", false);
+        argument(update, "--expires-at", "expires_at", "ISO 8601 time after which it is refused", false);
+        argument(update, "--disabled", "disabled", "true: refused until it is enabled again", false);
+        argument(update, "--cache", "cache", "true: its requests take answers from the cache", false);
+        texts(update, "--model", "models", "Only this model (\"qwen*\": prefix); may be repeated");
         auto* revoke = operation(*keys, "revoke", "Revoke a key at once.", "keys.revoke");
         argument(revoke, "key", "key", "Id of the key (key_…)", true);
     }

@@ -59,8 +59,7 @@ void tell(http::Exchange& exchange, bool is_hit, std::chrono::steady_clock::dura
 
 // Before anything is counted: an answer that is there takes no tokens from the limits.
 Result<void> Chat::look_up(Call& call) {
-    const std::vector<std::string>& keys = cache_.settings().keys;
-    bool by_key = !keys.empty() && std::ranges::find(keys, call.key->id.text()) != keys.end();
+    bool by_key = call.key->uses_cache;
     bool is_off =
         call.model->caching != catalog::Caching::always && !by_key && !names_cache(call.exchange.head());
     if (is_off) return {};

@@ -102,14 +102,17 @@ describe('answers that are kept', () => {
   });
 
   test('a key can ask for it once and for all', async () => {
-    const { key, id } = await s.server.key(s.account.id);
-    s.server.write_config({ ...s.server.config, cache: { ...s.server.config.cache, keys: [id] } });
-    await s.server.stop();
-    await s.server.launch();
+    const { key, id } = await s.server.key(s.account.id, { cache: true });
     const content = fresh();
-    assert.equal(status_of(await ask(content, { key, headers: {} })), 'MISS');
-    assert.equal(status_of(await ask(content, { key, headers: {} })), 'HIT');
-    assert.equal(status_of(await ask(content, { key, headers: { 'x-openrouter-cache': 'false' } })), undefined);
+    const asked = async (with_key, headers = {}) => status_of(await ask(content, { key: with_key, headers }));
+    assert.deepEqual([await asked(key), await asked(key)], ['MISS', 'HIT']);
+    assert.equal(await asked(key, { 'x-openrouter-cache': 'false' }), undefined);
+    const status = (await s.server.cli_json('keys', 'list', '--account', s.account.id, '--json')).find((k) => k.id === id);
+    assert.equal(status.cache, true);
+    await s.server.cli_json('keys', 'update', id, '--cache', 'false');
+    assert.equal(await asked(key), undefined, 'the change is effective at once');
+    await s.server.cli_json('keys', 'update', id, '--cache', 'true', '--name', 'cached');
+    assert.equal(await asked(key), 'HIT');
   });
 
   test('another account gets nothing of it', async () => {

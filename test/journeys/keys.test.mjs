@@ -41,7 +41,11 @@ test('the platform: created and shown once, listed masked, regenerated under the
     const row = listed.json().data.find((k) => `${k.id}` === `${id}`);
     assert.equal(row.name, 'mine');
     assert.equal(row.description, 'for tests');
+    assert.equal(row.cache, false, 'no key takes answers from the cache unless it is told to');
+    assert.equal((await bearer.data('PUT', `${change}/${id}`, { cache: true })).cache, true);
+    assert_status(await bearer.put(`${change}/${id}`, { cache: 'maybe' }), 400, 'cache');
     const renewed = await bearer.data('PUT', `${change}/${id}`, { regenerate: true, name: 'mine too' });
+    assert.equal(renewed.cache, true, 'a new text keeps the setting');
     assert.equal(`${renewed.id}`, `${id}`);
     assert.notEqual(renewed.key, key);
     assert.deepEqual([await status_of(key), await status_of(renewed.key)], [401, 200]);

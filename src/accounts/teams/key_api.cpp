@@ -34,6 +34,7 @@ void apply(Key& key, const KeyChange& change) {
     if (change.models) key.models = *change.models;
     if (change.permissions) key.permissions = *change.permissions;
     if (change.expires_at) key.expires_at = *change.expires_at;
+    if (change.uses_cache) key.uses_cache = *change.uses_cache;
 }
 
 /// What a team's key tells of its team; nothing for a personal account.

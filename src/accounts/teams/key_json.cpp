@@ -194,6 +194,7 @@ json::object key_object(const KeyView& view, KeyStyle style, Time now, const std
     object["hash"] = to_hex(key.hash.bytes);
     object["status"] = key.is_usable(now) ? 1 : 2;
     object["disabled"] = key.is_disabled;
+    object["cache"] = key.uses_cache;
     if (style == KeyStyle::platform)
         object["created_at"] = unix_seconds(key.created_at);
     else
@@ -268,6 +269,7 @@ Result<KeyChange> read_key_change(http::Fields& fields, const Key& current) {
                  "expires_at",
                  "disabled",
                  "is_disabled",
+                 "cache",
                  "status",
                  "regenerate",
                  "grace"});
@@ -281,6 +283,7 @@ Result<KeyChange> read_key_change(http::Fields& fields, const Key& current) {
     read_permissions(fields, change);
     for (const char* name : {"disabled", "is_disabled"})
         if (fields.has(name)) change.is_disabled = fields.flag_or(name, false);
+    if (fields.has("cache")) change.uses_cache = fields.flag_or("cache", false);
     if (fields.has("status")) change.is_disabled = fields.integer("status", 1, 2) == 2;
     if (present(fields, "expires_at")) change.expires_at = fields.time_or_none("expires_at");
     if (auto good = fields.error(); !good) return fail(good.error());

@@ -37,7 +37,6 @@ void CacheSettings::describe(settings::Visitor& v) {
          .help = "Requests that may wait for the answer to the same request, per node; further ones ask the "
                  "provider themselves."},
         waiters_max);
-    v.field({.name = "keys", .help = "Ids of API keys (key_…) whose requests all ask for the cache."}, keys);
     v.field({.name = "wait_ms",
              .help = "How long they wait before they ask the provider themselves.",
              .max = 3'600'000},

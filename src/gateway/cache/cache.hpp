@@ -31,7 +31,6 @@ struct CacheSettings {  // [cache]
     std::chrono::milliseconds ttl{300'000};
     std::int64_t hit_price_percent = 0;
     bool shared = false;
-    std::vector<std::string> keys;
     std::int64_t waiters_max = 10'000;
     std::chrono::milliseconds wait{30'000};
     void describe(settings::Visitor& v);
