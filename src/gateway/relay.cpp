@@ -171,7 +171,9 @@ class Relay {
             std::size_t line_end = lines.find('\n', at);
             std::string_view line = lines.substr(at, line_end - at);
             call_.trail.keep_output(line);
-            if (!call_.client)
+            if (!call_.client && call_.is_openrouter && openrouter::tells_thoughts(line))
+                unsent_.append("data: ").append(openrouter::with_thoughts(line)).append("\n\n");
+            else if (!call_.client)
                 unsent_.append("data: ").append(line).append("\n\n");
             else if (!call_.client->chunk(line, unsent_))
                 return false;

@@ -193,6 +193,22 @@ describe('rails that need nobody else', () => {
     }
   });
 
+  test("OpenRouter's clients read thoughts under its name, guarded or not", async () => {
+    for (const id of ['output-mask', 'log'])
+      for (const stream of [true, false]) {
+        s.fake.queue.push({ kind: 'ok', reasoning: 'an aurora it is', text: 'well' });
+        const path = '/api/v1/chat/completions';
+        const answer = await ask(id, 'hello', { path, stream });
+        assert.equal(answer.status, 200, answer.text);
+        assert.ok(!answer.text.includes('reasoning_content'), answer.text);
+        const parts = stream
+          ? answer.text.split('\n').flatMap((line) => (line.startsWith('data: {') ? [JSON.parse(line.slice(6))] : []))
+          : [answer.json()];
+        const thoughts = parts.map((one) => (one.choices[0]?.delta ?? one.choices[0]?.message)?.reasoning ?? '').join('');
+        assert.equal(thoughts, id === 'log' ? 'an aurora it is' : 'an [removed] it is');
+      }
+  });
+
   test('a cached answer is looked at like a fresh one', async () => {
     const headers = { 'x-nebula-cache': 'true' };
     const one = (content) => ask('names', content, { headers });
