@@ -81,8 +81,8 @@ Result<void> Chat::choose_models(Call& call) {
     if (wanted.require_parameters)
         wanted.parameters = routing::parameters_of(call.client ? call.client_body : call.body);
     bool is_any_allowed = std::ranges::any_of(call.all_models(), [&wanted](const auto& model) {
-        return std::ranges::any_of(model->routes, [&wanted](const catalog::Route& route) {
-            return routing::is_allowed(route, wanted);
+        return std::ranges::any_of(model->routes, [&](const catalog::Route& route) {
+            return routing::is_allowed(*model, route, wanted);
         });
     });
     if (is_any_allowed) return {};
@@ -124,7 +124,7 @@ void Chat::set_prices(Call& call) const {
     std::optional<billing::Prices> worst;
     for (const auto& model : call.all_models())
         for (const catalog::Route& route : model->routes)
-            if (routing::is_allowed(route, *wanted))
+            if (routing::is_allowed(*model, route, *wanted))
                 worst = worst ? catalog::worst_of(*worst, route.prices) : route.prices;
     call.prices = worst.value_or(call.model->worst_prices);
 }

@@ -120,6 +120,8 @@ Result<void> filter(ModelList& models, const http::Params& query) {
     if (!context) return fail(std::move(context.error()));
     if (!least) return fail(std::move(least.error()));
     if (!most) return fail(std::move(most.error()));
+    // No model here is in any of OpenRouter's categories.
+    if (!query.get("category").value_or("").empty()) models.clear();
     std::string words = to_lower(query.get("q").value_or(""));
     std::erase_if(models, [&](const auto& model) {
         Nanos input = model->prices.input_per_m;

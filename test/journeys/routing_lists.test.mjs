@@ -92,6 +92,8 @@ describe("OpenRouter's lists", () => {
     assert.deepEqual(await ids('context=50000'), ['acme/big']);
     assert.deepEqual(await ids('max_price=1'), ['acme/small', 'plain']);
     assert.deepEqual(await ids('min_price=2'), ['acme/big']);
+    assert.deepEqual(await ids('category='), ['acme/big', 'acme/small', 'plain']);
+    assert.deepEqual(await ids('category=programming'), [], 'a filter that finds nothing filters all the same');
     assert.deepEqual(await ids('output_modalities=embeddings'), ['plain']);
     assert.deepEqual(await ids('supported_parameters=seed'), ['acme/big', 'acme/small']);
     const page = (await get('/api/v1/models?limit=2&q=a')).json;

@@ -64,8 +64,18 @@ bool has_parameters(const Route& route, const std::vector<std::string>& wanted) 
            });
 }
 
-bool is_affordable(const Route& route, const Preferences& wants) {
+// By the size and quality that cost most: which of them it will be, the filter does not know.
+Nanos dearest_image(const catalog::Model& model) {
+    Nanos most = model.image_prices.empty() ? model.prices.unit : Nanos();
+    for (const catalog::ImagePriceSettings& one : model.image_prices) most = std::max(most, one.price);
+    return most;
+}
+
+bool is_affordable(const catalog::Model& model, const Route& route, const Preferences& wants) {
     const billing::Prices& prices = route.prices;
+    if (wants.max_image && model.unit == "image" && dearest_image(model) > *wants.max_image) return false;
+    bool is_sound = model.unit == "second" || model.unit == "character";
+    if (wants.max_audio && is_sound && prices.unit > *wants.max_audio) return false;
     if (wants.max_input_per_m && prices.input_per_m > *wants.max_input_per_m) return false;
     if (wants.max_output_per_m && prices.output_per_m > *wants.max_output_per_m) return false;
     return !wants.max_request || prices.request <= *wants.max_request;
@@ -124,8 +134,8 @@ class Planner {
         std::vector<Ranked> routes;
         routes.reserve(model.routes.size());
         for (const Route& route : model.routes)
-            if (wants() == nullptr || is_allowed(route, *wants()))
-                routes.push_back({{&model, &route}, source_.facts(route)});
+            if (wants() == nullptr || is_allowed(model, route, *wants()))
+                routes.push_back({{.model = &model, .route = &route}, source_.facts(route)});
         return routes;
     }
 
@@ -279,7 +289,7 @@ class Planner {
 
 }  // namespace
 
-bool is_allowed(const Route& route, const Preferences& wants) {
+bool is_allowed(const catalog::Model& model, const Route& route, const Preferences& wants) {
     if (!wants.only.empty() && !names(wants.only, route)) return false;
     if (names(wants.ignore, route)) return false;
     if (!is_private(route, wants)) return false;
@@ -290,7 +300,7 @@ bool is_allowed(const Route& route, const Preferences& wants) {
         return false;
     if (wants.require_parameters && !has_parameters(route, wants.parameters)) return false;
     if (!wants.allow_fallbacks && !wants.order.empty() && !names(wants.order, route)) return false;
-    return is_affordable(route, wants);
+    return is_affordable(model, route, wants);
 }
 
 Candidates plan(const Question& question, const FactSource& source) {
@@ -300,7 +310,7 @@ Candidates plan(const Question& question, const FactSource& source) {
         if (model.routes.size() == 1 || model.strategy == Strategy::ordered) {
             Candidates order;
             order.reserve(model.routes.size());
-            for (const Route& route : model.routes) order.push_back({&model, &route});
+            for (const Route& route : model.routes) order.push_back({.model = &model, .route = &route});
             return order;
         }
     }

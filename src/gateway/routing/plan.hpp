@@ -46,8 +46,8 @@ struct Question {
     std::uint64_t affinity = 0;                // hash of the session; 0: none
 };
 
-/// Whether the route is allowed by what the request demands of it (all but wishes about speed).
-bool is_allowed(const catalog::Route& route, const Preferences& preferences);
+/// Whether the model's route is allowed by what the request demands of it (all but wishes about speed).
+bool is_allowed(const catalog::Model& model, const catalog::Route& route, const Preferences& preferences);
 
 /// The order to try: model after model, unless the request sorts across them. Routes that the request rules
 /// out are left out.

@@ -238,5 +238,37 @@ TEST(Affinity, IsOfTheAccountAndOnlyWhereThereIsAChoice) {
     EXPECT_EQ(affinity_of(*model, 7, 9, messages, 1), 0u);
 }
 
+// Who sets a limit must not be served above it, whatever the model's price is counted in.
+TEST(Plan, MaxPriceHoldsForImagesAndSoundToo) {
+    World world;
+    auto model = world.add(Strategy::ordered, {{}, {}});
+    Preferences wishes;
+    world.wishes = &wishes;
+    model->routes[0].prices.unit = Nanos{20};
+    model->routes[1].prices.unit = Nanos{10};
+    for (const char* unit : {"second", "character"}) {
+        model->unit = unit;
+        wishes.max_audio = Nanos{15};
+        EXPECT_THAT(world.order(), ElementsAre("1")) << unit;
+        wishes.max_audio = Nanos{9};
+        EXPECT_TRUE(world.order().empty()) << unit;
+        wishes.max_audio.reset();
+        wishes.max_image = Nanos{0};
+        EXPECT_THAT(world.order(), ElementsAre("0", "1")) << "no image is sold by the " << unit;
+        wishes.max_image.reset();
+    }
+    model->unit = "image";
+    model->prices.unit = Nanos{10};
+    wishes.max_image = Nanos{10};
+    wishes.max_audio = Nanos{0};
+    EXPECT_THAT(world.order(), ElementsAre("0", "1"))
+        << "images cost what the model says, whoever makes them";
+    model->image_prices = {{.size = "small", .quality = "", .price = Nanos{5}},
+                           {.size = "", .quality = "", .price = Nanos{11}}};
+    EXPECT_TRUE(world.order().empty()) << "the dearest of them counts";
+    wishes.max_image = Nanos{11};
+    EXPECT_THAT(world.order(), ElementsAre("0", "1"));
+}
+
 }  // namespace
 }  // namespace nebula::gateway::routing

@@ -116,16 +116,16 @@ Result<void> read_max_price(const std::string& name, ondemand::value& value, Pre
     if (is_null(value)) return {};
     ondemand::object object;
     if (value.get_object().get(object)) return bad(name, "an object");
-    std::optional<Nanos> checked;  // nothing here has a price of its own for these
     for (auto field : object) {
         std::string_view key;
         ondemand::value inner;
         if (field.unescaped_key().get(key) || field.value().get(inner)) return bad(name, "an object");
-        std::optional<Nanos>* to = key == "prompt"                    ? &out.max_input_per_m
-                                   : key == "completion"              ? &out.max_output_per_m
-                                   : key == "request"                 ? &out.max_request
-                                   : key == "image" || key == "audio" ? &checked
-                                                                      : nullptr;
+        std::optional<Nanos>* to = key == "prompt"       ? &out.max_input_per_m
+                                   : key == "completion" ? &out.max_output_per_m
+                                   : key == "request"    ? &out.max_request
+                                   : key == "image"      ? &out.max_image
+                                   : key == "audio"      ? &out.max_audio
+                                                         : nullptr;
         std::string member = name + "." + std::string(key);
         if (to == nullptr) return fail(Code::invalid_request, "'" + member + "' is not known", member);
         auto done = read_price(member, inner, *to);
@@ -338,7 +338,7 @@ bool Preferences::has_wishes() const {
     return !order.empty() || !only.empty() || !ignore.empty() || !quantizations.empty() || !allow_fallbacks ||
            require_parameters || deny_data_collection || zdr || is_free || sort != Sort::none ||
            across_models || min_throughput.is_any() || max_latency.is_any() || max_input_per_m ||
-           max_output_per_m || max_request;
+           max_output_per_m || max_request || max_image || max_audio;
 }
 
 Member member_of(std::string_view name) {

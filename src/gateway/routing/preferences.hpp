@@ -37,7 +37,8 @@ struct Preferences {
     Percentiles min_throughput;  // tokens per second
     Percentiles max_latency;     // seconds
     std::optional<Nanos> max_input_per_m, max_output_per_m, max_request;
-    std::vector<std::string> parameters;  // of the request, where require_parameters asks for them
+    std::optional<Nanos> max_image, max_audio;  // of one image; of one second or character
+    std::vector<std::string> parameters;        // of the request, where require_parameters asks for them
 
     /// Routes may be left out or ordered otherwise than the model says.
     bool has_wishes() const;

@@ -70,7 +70,8 @@ TEST(RoutingMembers, AreReadInEveryForm) {
         "allow_fallbacks":false,"require_parameters":true,"data_collection":"deny","zdr":true,
         "quantizations":["fp8"],"sort":{"by":"throughput","partition":"none"},
         "preferred_min_throughput":{"p50":20,"p90":5.5},"preferred_max_latency":2,
-        "max_price":{"prompt":1,"completion":"0.25","request":1e-3,"image":"0"},"new_member":{"a":[1]}})");
+        "max_price":{"prompt":1,"completion":"0.25","request":1e-3,"image":"0","audio":2},
+        "new_member":{"a":[1]}})");
     ASSERT_TRUE(request) << request.error().message;
     const Preferences& wants = *request->routing.preferences;
     EXPECT_EQ(wants.models, (std::vector<std::string>{"b", "c"}));
@@ -84,6 +85,8 @@ TEST(RoutingMembers, AreReadInEveryForm) {
     EXPECT_EQ(wants.max_input_per_m->value, 1'000'000'000);
     EXPECT_EQ(wants.max_output_per_m->value, 250'000'000);
     EXPECT_EQ(wants.max_request->value, 1'000'000);
+    EXPECT_EQ(wants.max_image->value, 0);
+    EXPECT_EQ(wants.max_audio->value, 2'000'000'000);
     EXPECT_EQ(parse(R"(,"provider":{"sort":"price"})")->routing.preferences->sort, Sort::price);
     EXPECT_FALSE(parse(R"(,"provider":{"order":null},"models":null)")->routing.preferences->has_wishes());
     EXPECT_EQ(parse(R"(,"user":"somebody","stop":"x")")->routing.preferences, nullptr)
