@@ -11,6 +11,7 @@ namespace nebula::gateway {
 namespace {
 
 constexpr std::size_t refusal_bytes_max = 64 * 1024;
+constexpr std::size_t tracestate_bytes_max = 512;
 constexpr std::chrono::milliseconds rest_time_max{2'000};  // for what follows the end of a stream
 
 Error upstream_error(const char* message, std::string detail, int status = 0) {
@@ -54,6 +55,16 @@ bool is_stream(const Call& call, const http::ClientResponse& upstream) {
     return word == "text/event-stream";
 }
 
+// Several headers are one list. What is longer than everybody must be able to take is left out whole.
+void add_tracestate(const http::RequestHead& head, std::string& headers) {
+    std::string state;
+    for (const http::Header& header : head.headers)
+        if (equals_ignore_case(header.name, "tracestate") && !trim(header.value).empty())
+            state.append(state.empty() ? "" : ",").append(trim(header.value));
+    if (!state.empty() && state.size() <= tracestate_bytes_max)
+        headers.append("tracestate: ").append(state).append("\r\n");
+}
+
 std::string request_headers(const Call& call, const catalog::Provider& provider) {
     bool by_lines = call.kind->streams_lines();
     const EndpointInfo endpoint = info(call.endpoint);
@@ -68,6 +79,8 @@ std::string request_headers(const Call& call, const catalog::Provider& provider)
     if (call.trail.trace) {
         telemetry::TraceParent parent{call.trail.trace->id, call.trail.attempt().span, true};
         headers.append("traceparent: ").append(telemetry::traceparent_text(parent)).append("\r\n");
+        // The state of a trace that the client began, as it came.
+        if (call.trail.trace->parent != 0) add_tracestate(call.exchange.head(), headers);
     }
     if (call.is_native && call.kind->wire() == Wire::anthropic) {
         if (auto beta = call.exchange.head().header("anthropic-beta"))

@@ -167,6 +167,16 @@ test('a client’s trace goes on; one that it does not sample is not recorded', 
   const answer = await ask('fake:ok', { headers: { traceparent: `00-${trace}-00f067aa0ba902b7-01` } });
   const { root } = await spans_of_request(answer, 2);
   assert.deepEqual([root.traceId, root.parentSpanId], [trace, '00f067aa0ba902b7']);
+  // The state of the client's trace goes with it, as it came; of a trace that is not passed on, nothing.
+  const told = () => s.fake.records.at(-1).headers.tracestate;
+  assert.equal(told(), undefined);
+  const parent = `00-${trace}-00f067aa0ba902b7-01`;
+  await ask('fake:ok', { headers: { traceparent: parent, tracestate: 'rojo=00f067aa0ba902b7,congo=t61rcWkgMzE' } });
+  assert.equal(told(), 'rojo=00f067aa0ba902b7,congo=t61rcWkgMzE');
+  await ask('fake:ok', { headers: { traceparent: parent, tracestate: `a=${'x'.repeat(511)}` } });
+  assert.equal(told(), undefined, 'longer than anybody must take');
+  await ask('fake:ok', { headers: { tracestate: 'rojo=1' } });
+  assert.equal(told(), undefined, 'without a trace of the client it means nothing');
   const quiet = await ask('fake:ok', { headers: { traceparent: `00-${trace}-00f067aa0ba902b7-00` } });
   assert.equal(s.fake.records.at(-1).headers.traceparent, undefined);
   // Nonsense begins a new trace.
