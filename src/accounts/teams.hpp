@@ -51,6 +51,11 @@ struct KeyUsage {
     Nanos daily;
     Nanos weekly;
     Nanos monthly;
+    // The list price of what went to providers with the customer's own keys.
+    Nanos byok_total = {};
+    Nanos byok_daily = {};
+    Nanos byok_weekly = {};
+    Nanos byok_monthly = {};
 };
 /// Billing answers; app connects it.
 using KeyUsageOf = std::function<Async<Result<KeyUsage>>(AccountId, KeyId)>;

@@ -74,7 +74,9 @@ Async<Result<void>> welcome(Services& services, const accounts::PeopleSettings& 
 Async<Result<accounts::KeyUsage>> key_usage(billing::Billing& billing, AccountId account, KeyId key) {
     auto spent = co_await billing.key_spending(account, key);
     if (!spent) co_return fail(std::move(spent.error()));
-    co_return accounts::KeyUsage{spent->total, spent->daily, spent->weekly, spent->monthly};
+    co_return accounts::KeyUsage{spent->total,       spent->daily,       spent->weekly,
+                                 spent->monthly,     spent->byok_total,  spent->byok_daily,
+                                 spent->byok_weekly, spent->byok_monthly};
 }
 
 Async<Result<bool>> holds_nothing(billing::Billing& billing, AccountId account) {

@@ -302,6 +302,9 @@ class Billing {
     /// What a key has spent in each of its budget periods, exact as of the last commit.
     struct KeySpending {
         Nanos total, daily, weekly, monthly;
+        // Of requests with the customer's own provider keys: their price by our list, as the fee tells it (0
+        // where the fee is 0), to within the rounding of each record.
+        Nanos byok_total, byok_daily, byok_weekly, byok_monthly;
     };
     Async<Result<KeySpending>> key_spending(AccountId account, KeyId key);
     /// Tokens of the plan's quota used in the current period: {input, output}.

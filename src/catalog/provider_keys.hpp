@@ -52,8 +52,17 @@ struct ProviderKey {
     bool is_disabled = false;
     std::vector<std::string> models;  // only these; empty: all
     std::int64_t sort_order = 0;      // of several the lowest is used
+    bool is_fallback = false;         // used only where our own key did not do
+    bool always_use = false;          // ours is never used instead
     Time created_at;
     std::shared_ptr<const Secret> key;  // never leaves the process but to the provider
+};
+
+/// What an account has for one provider and model; nothing for most.
+struct OwnKeys {
+    std::shared_ptr<const Secret> first;     // before ours
+    std::shared_ptr<const Secret> fallback;  // behind ours
+    bool is_exclusive = false;               // never ours
 };
 
 class ProviderKeyApi;
@@ -70,12 +79,12 @@ class ProviderKeys {
     Result<void> start();
     void stop();
 
-    /// The account's own key for a provider and model; null for most. No SQL; costs one load where nobody has
-    /// keys.
-    std::shared_ptr<const Secret> find(AccountId account, std::string_view provider,
-                                       std::string_view model) const {
-        return count_.load(std::memory_order_relaxed) == 0 ? nullptr : look_up(account, provider, model);
+    /// The account's own keys for a provider and model. No SQL; costs one load where nobody has keys.
+    OwnKeys find(AccountId account, std::string_view provider, std::string_view model) const {
+        return count_.load(std::memory_order_relaxed) == 0 ? OwnKeys() : look_up(account, provider, model);
     }
+    /// Whether anybody has any.
+    bool is_empty() const { return count_.load(std::memory_order_relaxed) == 0; }
 
     /// OpenRouter's /api/v1/byok and the console's /console/api/provider-keys.
     void register_routes(http::Router& router, accounts::Guard& guard);
@@ -97,8 +106,7 @@ class ProviderKeys {
         std::unordered_map<AccountId, Account> accounts;
         std::atomic<std::uint64_t> epoch{0};  // counts notices
     };
-    std::shared_ptr<const Secret> look_up(AccountId account, std::string_view provider,
-                                          std::string_view model) const;
+    OwnKeys look_up(AccountId account, std::string_view provider, std::string_view model) const;
     Result<SecretBox> box(bool may_create);
     Result<std::vector<ProviderKey>> read(store::Tx& tx, std::optional<AccountId> only);
     bool keep(AccountId account, Account keys, std::uint64_t epoch);

@@ -125,6 +125,8 @@ struct Call {
     void mark_own_key() {
         if (own_key) exchange.add_header("x-nebula-byok", "true");
     }
+    /// By our list, what the answer cost the customer whose own key was used.
+    Nanos upstream_cost() const { return billing::charge_of(prices, billed); }
     /// While others wait for the same answer it is read to its end, whatever the client does.
     catalog::Disconnect disconnect() const {
         return cache && cache->flight.has_followers() ? catalog::Disconnect::drain : model->disconnect;

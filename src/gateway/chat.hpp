@@ -117,6 +117,9 @@ class Chat {
     // Step 6: chat_route.cpp
     Async<void> forward(Call& call);
     routing::Candidates plan_routes(const Call& call) const;
+    /// The same with the customer's own keys for providers, in the order of own, ours, own fallbacks.
+    /// own_keys.cpp
+    routing::Candidates with_own_keys(const Call& call, routing::Candidates order) const;
     Async<bool> try_routes(Call& call, const routing::Candidates& order);
     Async<bool> try_full_routes(Call& call, const routing::Candidates& full);
     Async<Attempt> attempt(Call& call, const catalog::Route& route);

@@ -101,17 +101,24 @@ Edits edits_of(const Call& call, const catalog::Route& route) {
 }
 
 openrouter::Receipt receipt_of(const Call& call, Time now) {
-    return {call.provider->name,
-            call.request.model,
-            call.trail.upstream_id,
-            call.exchange.id().text(),
-            info(call.endpoint).has_output,
-            call.endpoint == Endpoint::completions,
-            call.billed,
-            call.settled.charge,
-            call.usage.state == ReportedUsage::State::good,
-            to_micros(now) / 1'000'000,
-            call.own_key != nullptr};
+    openrouter::Receipt receipt{.provider = call.provider->name,
+                                .model = call.request.model,
+                                .upstream_id = call.trail.upstream_id,
+                                .request_id = call.exchange.id().text(),
+                                .has_output = info(call.endpoint).has_output,
+                                .is_text = call.endpoint == Endpoint::completions,
+                                .usage = call.billed,
+                                .charge = call.settled.charge,
+                                .is_reported = call.usage.state == ReportedUsage::State::good,
+                                .created = to_micros(now) / 1'000'000};
+    if (!call.own_key) return receipt;
+    // What the customer owes the provider himself, by our list.
+    billing::TokenUsage prompt = call.billed;
+    prompt.output = prompt.reasoning = prompt.units = 0;
+    receipt.is_byok = true;
+    receipt.upstream_cost = call.upstream_cost();
+    receipt.upstream_prompt_cost = billing::charge_of(call.prices, prompt);
+    return receipt;
 }
 
 std::string error_event(Call& call, const Error& error) {
@@ -216,9 +223,6 @@ void Chat::speak(Call& call, const Provider& kind) const {
 }
 
 Result<std::string> Chat::prepare(Call& call, const catalog::Route& route) const {
-    call.own_key.reset();
-    if (services_.provider_keys != nullptr && call.key)
-        call.own_key = services_.provider_keys->find(call.key->account, route.provider->name, call.model->id);
     speak(call, provider_of(route.provider->kind));
     if (!call.kind->serves(call.endpoint))
         return fail(Code::invalid_request,

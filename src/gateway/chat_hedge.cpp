@@ -140,11 +140,8 @@ struct Chat::Race {
 bool Chat::may_hedge(const Call& call, const catalog::Route& route) const {
     const EndpointInfo endpoint = info(call.endpoint);
     if (!call.request.stream || !endpoint.has_output || endpoint.is_media) return false;
-    // A local model's turn is dear; a customer's own key is not ours to spend twice.
-    if (route.provider->is_runtime() || call.trail.attempt_count + 2 > Trail::attempts_max) return false;
-    bool is_own = services_.provider_keys != nullptr && call.key &&
-                  services_.provider_keys->find(call.key->account, route.provider->name, call.model->id);
-    return !is_own;
+    // A local model's turn is dear.
+    return !route.provider->is_runtime() && call.trail.attempt_count + 2 <= Trail::attempts_max;
 }
 
 Async<void> Chat::open_stream(Call& call, Race& race, Runner& runner) {

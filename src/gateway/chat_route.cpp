@@ -48,7 +48,7 @@ routing::Candidates Chat::plan_routes(const Call& call) const {
             routing::affinity_of(*call.model, session, routing.user, call.body.substr(span.at, span.length),
                                  call.key ? call.key->account.value : 0);
     }
-    return routing::plan(question, upstreams_);
+    return with_own_keys(call, routing::plan(question, upstreams_));
 }
 
 Async<void> Chat::forward(Call& call) {
@@ -120,13 +120,14 @@ Async<bool> Chat::try_routes(Call& call, const routing::Candidates& order) {
             attempts = 0;
         }
         if (attempts >= settings_.attempts_max) continue;
+        call.own_key = candidate.own_key;
         call.has_further_model = std::any_of(
             order.begin() + static_cast<std::ptrdiff_t>(i), order.end(),
             [&](const auto& later) { return later.model != candidate.model && !is_given_up(later); });
         const catalog::Route* other = nullptr;
         if (call.model->hedge.count() > 0 && i + 1 < order.size() && order[i + 1].model == candidate.model &&
-            attempts + 1 < settings_.attempts_max && may_hedge(call, *candidate.route) &&
-            may_hedge(call, *order[i + 1].route))
+            !call.own_key && !order[i + 1].own_key && attempts + 1 < settings_.attempts_max &&
+            may_hedge(call, *candidate.route) && may_hedge(call, *order[i + 1].route))
             other = order[i + 1].route;
         bool is_other_tried = false;
         Attempt result = Attempt::skipped;
@@ -152,6 +153,7 @@ Async<bool> Chat::try_full_routes(Call& call, const routing::Candidates& full) {
             bool may_ask = co_await enter_model(call, *candidate.model);
             if (!may_ask) continue;
         }
+        call.own_key = candidate.own_key;
         const catalog::Provider& provider = *candidate.route->provider;
         Upstream& upstream = upstreams_.of(provider);
         routing::SlotWait wait(upstream.queue(), call.key ? call.key->account.value : 0);
@@ -180,7 +182,8 @@ Async<Chat::Attempt> Chat::attempt(Call& call, const catalog::Route& route) {
     routing::RouteState& state = upstreams_.of(route);
     Trial trial(route, upstream, state, services_.clock);
     call.provider = route.provider.get();
-    if (std::int64_t wait = state.limited_for_ms(trial.started); wait > 0) {
+    // What a provider told about our key says nothing about the customer's own.
+    if (std::int64_t wait = call.own_key ? 0 : state.limited_for_ms(trial.started); wait > 0) {
         if (call.failure == nullptr) call.error = limited_error(wait);
         call.failure = "rate_limited";
         co_return Attempt::skipped;
@@ -203,6 +206,7 @@ Async<Chat::Attempt> Chat::attempt(Call& call, const catalog::Route& route) {
 Async<Chat::Attempt> Chat::run_trial(Call& call, Trial& trial, Slot slot) {
     note_fallback(call);
     call.trail.begin_attempt(trial.route, trial.started);
+    call.trail.attempt().is_byok = call.own_key != nullptr;
     Attempt result = co_await ask_route(call, trial, std::move(slot));
     call.trail.end_attempt(services_.clock.ticks(), result == Attempt::answered ? nullptr : &call.error);
     co_return result;

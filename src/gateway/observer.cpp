@@ -69,6 +69,7 @@ void write_attempts(const Trail& trail, Line& line) {
         line.number("status", one.status);
         if (one.failure != nullptr) line.word("failure", one.failure);
         line.number("latency_us", micros(one.ended - one.started));
+        if (one.is_byok) line.flag("byok", true);
         line.close('}');
     }
     line.close(']');
@@ -270,6 +271,7 @@ void Observer::write_entry(const Call& call, std::string& out) const {
         if (tokenizer != "provider") line.word("z", tokenizer);
         line.number("q", call.settled.charge.value);
         if (call.own_key) line.flag("j", true);
+        if (call.own_key) line.number("uc", call.upstream_cost().value);
     }
     line.number("l", latency);
     if (call.first_token_us > 0) line.number("b", call.first_token_us);

@@ -24,6 +24,7 @@ struct AttemptNote {
     std::string upstream_model = {};
     int status = 0;                 // of the provider's answer; 0: none came
     const char* failure = nullptr;  // word of the code; null: it answered
+    bool is_byok = false;           // asked with the customer's own key
     Ticks started{};
     Ticks ended{};
     telemetry::SpanId span = 0;  // where the request is traced

@@ -35,8 +35,9 @@ constexpr std::array members = {
     Member{"o", "output", "0", true},
     Member{"h", "reasoning", "0", true},
     Member{"z", "tokenizer", R"("provider")", true},
-    Member{"q", "charge", "0", true},  // in nano-dollars
+    Member{"q", "charge", "0", true},    // in nano-dollars
     Member{"j", "byok", "false", true},  // the customer's own key for the provider
+    Member{"uc", "upstream_cost"},  // then: what the provider's own bill is, by our list, in nano-dollars
     Member{"l", "latency_us"},
     Member{"b", "first_token_us"},
     Member{"g", "user_agent"},
@@ -63,6 +64,7 @@ std::string expanded(std::string_view line) {
     if (!told.contains("attempts") && told.contains("provider")) {
         json::object attempt{{"provider", told.at("provider")}, {"status", 200}};
         if (told.contains("latency_us")) attempt["latency_us"] = told.at("latency_us");
+        if (kept.contains("j")) attempt["byok"] = true;
         told["attempts"] = json::array{std::move(attempt)};
     }
     return json::serialize(told);

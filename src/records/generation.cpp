@@ -66,7 +66,8 @@ std::string attempts_of(const json::object& entry) {
         std::int64_t status = number(*attempt, "status");
         out += R"({"status":)" + (status == 0 ? "null" : std::to_string(status)) + R"(,"provider_name":)" +
                raw(*attempt, "provider") + R"(,"latency":)" + milliseconds(number(*attempt, "latency_us")) +
-               R"(,"is_byok":false,"model_permaslug":)" + raw(entry, "model") + "}";
+               R"(,"is_byok":)" + (raw(*attempt, "byok") == "true" ? "true" : "false") +
+               R"(,"model_permaslug":)" + raw(entry, "model") + "}";
     }
     return out + "]";
 }
@@ -105,6 +106,8 @@ std::string generation_of(const json::object& entry) {
     add("usage", cost);
     add("total_cost", cost);
     add("is_byok", raw(entry, "byok") == "true" ? "true" : "false");
+    add("upstream_inference_cost",
+        entry.contains("upstream_cost") ? credits(number(entry, "upstream_cost")) : "null");
     add("latency", milliseconds(first > 0 ? first : whole));
     add("generation_time", milliseconds(whole));
     std::string_view referer = text(entry, "referer");
@@ -116,8 +119,8 @@ std::string generation_of(const json::object& entry) {
     for (const char* unknown :
          {"app_id", "native_tokens_completion_images", "num_media_prompt", "num_media_completion",
           "num_input_audio_prompt", "num_search_results", "num_fetches", "cache_discount",
-          "upstream_inference_cost", "moderation_latency", "external_user", "router", "preset_id",
-          "service_tier", "workspace_id", "web_search_engine", "session_id"})
+          "moderation_latency", "external_user", "router", "preset_id", "service_tier", "workspace_id",
+          "web_search_engine", "session_id"})
         add(unknown, "null");
     return out + "}}";
 }

@@ -8,6 +8,7 @@ import path from 'node:path';
 import { check_receipt } from '../support/money.mjs';
 import { engines, model } from '../support/nebula.mjs';
 import { charge_of, price_of, read_stream, stage } from '../support/stage.mjs';
+import { dollars, eventually, nanos } from '../support/wait.mjs';
 
 const secret = 'sk-customers-own-key-0123456789';
 const messages = [{ role: 'user', content: 'fake:ok frames=6' }];
@@ -50,6 +51,7 @@ for (const engine of engines) {
       'allowed_user_ids',
       'sort_order',
       'created_at',
+      'always_use',
     ]);
     assert.deepEqual([data.provider, data.label, data.name, data.disabled], ['fake', 'sk-...6789', 'mine', false]);
     assert.ok(!made.text.includes(secret));
@@ -69,7 +71,14 @@ for (const engine of engines) {
       key: account.key,
       body: { model: 'demo/chat:1', messages },
     });
-    assert.equal(openrouter.json().usage.is_byok, true, openrouter.text);
+    const { usage } = openrouter.json();
+    assert.equal(usage.is_byok, true, openrouter.text);
+    const { upstream_inference_cost: whole, ...parts } = usage.cost_details;
+    assert.equal(nanos(whole.toFixed(9)), price_of(7, 6));
+    assert.equal(
+      nanos(parts.upstream_inference_prompt_cost.toFixed(9)) + nanos(parts.upstream_inference_completions_cost.toFixed(9)),
+      price_of(7, 6),
+    );
     // Another model, and another customer, are served with our key at the whole price.
     const elsewhere = await charge_of(server, account, () => client.chat.completions.create({ model: 'other', messages }));
     assert.equal(elsewhere.charge, price_of(7, 6));
@@ -80,9 +89,11 @@ for (const engine of engines) {
     assert.equal(sent_key(), 'Bearer sk-ours');
 
     // A customer whose own key is used up must not keep others from the provider.
+    await byok('PATCH', `/${data.id}`, { always_use: true });
     s.fake.queue.push({ kind: 'status', status: 429, retry_after: 60 });
     const used_up = await server.chat({ key: account.key, content: 'fake:ok' });
     assert.equal(used_up.status, 429, used_up.text);
+    await byok('PATCH', `/${data.id}`, { always_use: false });
     assert.equal((await server.chat({ key: stranger.key, content: 'fake:ok' })).status, 200);
 
     const records = await server.cli_json('usage', 'list', account.id, '--json');
@@ -112,6 +123,97 @@ for (const engine of engines) {
     assert.equal(fs.statSync(path.join(server.dir, 'data/secrets.key')).mode & 0o777, 0o600);
   });
 
+  test(`${engine}: where it fails ours is asked at the whole price, unless that is forbidden`, async () => {
+    const { server, fake } = s;
+    // The price of a whole request and not a nano-dollar more: the hold must cover the dearer of the two keys.
+    const account = await server.account('falls back', { credit: '100' });
+    const own = (method, at, body) => byok(method, at, body, account.key);
+    const { data } = (await own('POST', '', { provider: 'fake', key: secret })).json();
+    const statuses = [429, 401, 500];
+    const say = (more) => server.chat({ key: account.key, path: '/api/v1/chat/completions', content: 'fake:ok frames=6', ...more });
+    const attempts_of = async (answer) => {
+      let attempts;
+      const path = `/api/v1/generation?id=${answer.headers['x-request-id']}`;
+      await eventually('the request is logged', async () => {
+        const told = await server.call({ method: 'GET', path, key: account.key });
+        attempts = told.status === 200 && told.json().data;
+        return attempts;
+      });
+      return attempts;
+    };
+    let paid = 0n;
+    for (const status of statuses)
+      for (const stream of [false, true]) {
+        const from = fake.records.length;
+        fake.queue.push({ kind: 'status', status, retry_after: 60 });
+        const { charge, result } = await charge_of(server, account, () => say({ stream }));
+        assert.equal(result.status, 200, result.text);
+        assert.deepEqual(
+          fake.records.slice(from).map((r) => r.headers.authorization),
+          [`Bearer ${secret}`, 'Bearer sk-ours'],
+        );
+        assert.equal(charge, price_of(fake.records.at(-1).usage.prompt_tokens, 6), 'the whole price, once');
+        paid += charge;
+        assert.equal(result.headers['x-nebula-byok'], undefined);
+        const told = await attempts_of(result);
+        assert.equal(told.is_byok, false);
+        assert.equal(told.upstream_inference_cost, null);
+        assert.deepEqual(
+          told.provider_responses.map((one) => [one.status, one.is_byok]),
+          [
+            [status, true],
+            [200, false],
+          ],
+        );
+      }
+    // What was told about the own key is not held against it, and it is the first again.
+    const { charge: fee, result: good } = await charge_of(server, account, () => say());
+    assert.equal(fake.last.headers.authorization, `Bearer ${secret}`);
+    const price = price_of(fake.records.at(-1).usage.prompt_tokens, 6);
+    assert.equal(fee, (price + 19n) / 20n);
+    const told = await attempts_of(good);
+    assert.deepEqual([told.is_byok, told.provider_responses.map((one) => one.is_byok)], [true, [true]]);
+    assert.equal(nanos(told.upstream_inference_cost.toFixed(9)), price);
+
+    // Forbidden by the request, or by the key.
+    const forbid = async (act) => {
+      const from = fake.records.length;
+      fake.queue.push({ kind: 'status', status: 429 });
+      const { charge, result } = await charge_of(server, account, act);
+      assert.deepEqual([result.status, charge, fake.records.length - from], [429, 0n, 1], result.text);
+      assert.equal(fake.last.headers.authorization, `Bearer ${secret}`);
+    };
+    await forbid(() => say({ body: { provider: { allow_fallbacks: false } } }));
+    await own('PATCH', `/${data.id}`, { always_use: true });
+    await forbid(() => say());
+
+    // A fallback is the other way round.
+    await own('PATCH', `/${data.id}`, { always_use: false, is_fallback: true });
+    await say();
+    assert.equal(fake.last.headers.authorization, 'Bearer sk-ours');
+    fake.queue.push({ kind: 'status', status: 429 });
+    const { charge: last, result } = await charge_of(server, account, () => say());
+    assert.equal(fake.last.headers.authorization, `Bearer ${secret}`);
+    assert.equal(last, (price + 19n) / 20n);
+    assert.equal(result.headers['x-nebula-byok'], 'true');
+
+    // The figures of the key are sums of these.
+    const used = (await server.call({ method: 'GET', path: '/api/v1/key', key: account.key })).json().data;
+    const listed = 2n * 20n * ((price + 19n) / 20n);
+    for (const name of ['byok_usage', 'byok_usage_daily', 'byok_usage_weekly', 'byok_usage_monthly'])
+      assert.equal(nanos(used[name].toFixed(9)), listed, name);
+    assert.equal(nanos(used.usage.toFixed(9)), paid + price + 2n * ((price + 19n) / 20n));
+
+    // Who can pay the fee but not the price is not served: it may become the price.
+    const poor = await server.account('poor', { credit: dollars(price / 2n) });
+    assert.equal((await byok('POST', '', { provider: 'fake', key: secret }, poor.key)).status, 201);
+    const from = fake.records.length;
+    const exact = { 'x-nebula-output-cap': 'exact' };
+    const refused = await server.chat({ key: poor.key, content: 'fake:ok', headers: exact, body: { max_tokens: 6 } });
+    assert.deepEqual([refused.status, fake.records.length], [402, from], refused.text);
+    await server.verify_ledger();
+  });
+
   test(`${engine}: keys are listed, changed and removed by their owner alone`, async () => {
     const { server, account } = s;
     const list = (await byok('GET')).json();
@@ -132,7 +234,7 @@ for (const engine of engines) {
       [{ provider: 'nobody', key: secret }, 'provider'],
       [{ provider: 'fake', key: 'two words' }, 'key'],
       [{ provider: 'fake', key: 'a\r\nx: y' }, 'key'],
-      [{ provider: 'fake', key: secret, is_fallback: true }, 'is_fallback'],
+      [{ provider: 'fake', key: secret, is_fallback: true, always_use: true }, 'always_use'],
       [{ provider: 'fake', key: secret, allowed_user_ids: ['usr_x'] }, 'allowed_user_ids'],
       [{ provider: 'fake', key: secret, sort_order: -1 }, 'sort_order'],
     ];

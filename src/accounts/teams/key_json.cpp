@@ -41,9 +41,10 @@ void add_openrouter(json::object& object, const KeyView& view) {
     object["usage_daily"] = credits_number(view.usage.daily);
     object["usage_weekly"] = credits_number(view.usage.weekly);
     object["usage_monthly"] = credits_number(view.usage.monthly);
-    // Nobody brings provider keys of his own here.
-    for (const char* name : {"byok_usage", "byok_usage_daily", "byok_usage_weekly", "byok_usage_monthly"})
-        object[name] = 0;
+    object["byok_usage"] = credits_number(view.usage.byok_total);
+    object["byok_usage_daily"] = credits_number(view.usage.byok_daily);
+    object["byok_usage_weekly"] = credits_number(view.usage.byok_weekly);
+    object["byok_usage_monthly"] = credits_number(view.usage.byok_monthly);
     object["creator_user_id"] =
         view.key.creator ? json::value(view.key.creator.text()) : json::value(nullptr);
     object["external_user"] = nullptr;

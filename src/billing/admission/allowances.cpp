@@ -22,6 +22,15 @@ constexpr Sql sql_spending{"billing.key_spending",
                                "$4") ", " SUM_SINCE("$5") " FROM usage_hours"
                            " WHERE account_id = $1 AND key_id = $2"};
 #undef SUM_SINCE
+// The condition is that of the index usage_byok.
+#define SUM_SINCE(start)                                                                                \
+    "CAST(COALESCE(SUM(CASE WHEN started_at >= " start " THEN charge + written_off ELSE 0 END), 0) AS " \
+                                                       "BIGINT)"
+constexpr Sql sql_byok{"billing.byok_spending",
+                       "SELECT byok_ppm, CAST(SUM(charge + written_off) AS BIGINT), " SUM_SINCE(
+                           "$3") ", " SUM_SINCE("$4") ", " SUM_SINCE("$5") " FROM usage_records"
+                       " WHERE account_id = $1 AND key_id = $2 AND byok_ppm >= 0 GROUP BY byok_ppm"};
+#undef SUM_SINCE
 constexpr Sql sql_add_used{"billing.add_used",
                            "INSERT INTO allowances (owner, kind, period_start, used, sliced)"
                            " VALUES ($1, $2, $3, $4, 0) ON CONFLICT (owner, kind, period_start)"
@@ -72,12 +81,22 @@ std::vector<Allowance> quotas_of(AccountId account, const Terms& terms, Time now
 
 Billing::KeySpending spending_of(store::Tx& tx, AccountId account, KeyId key, Time now) {
     Billing::KeySpending spent;
-    tx.one(sql_spending,
-           {account.db(), key.db(), to_micros(day_start(now)), to_micros(week_start(now)),
-            to_micros(month_start(now))},
-           [&](const store::Row& row) {
-               spent = {Nanos{row.i64(0)}, Nanos{row.i64(1)}, Nanos{row.i64(2)}, Nanos{row.i64(3)}};
-           });
+    const std::initializer_list<Param> since{account.db(), key.db(), to_micros(day_start(now)),
+                                             to_micros(week_start(now)), to_micros(month_start(now))};
+    tx.one(sql_spending, since, [&](const store::Row& row) {
+        spent = {Nanos{row.i64(0)}, Nanos{row.i64(1)}, Nanos{row.i64(2)}, Nanos{row.i64(3)}, {}, {}, {}, {}};
+    });
+    tx.query(sql_byok, since, [&](const store::Row& row) {
+        std::int64_t ppm = row.i64(0);
+        if (ppm == 0) return;
+        auto list = [&](int column) {
+            return Nanos{static_cast<std::int64_t>(static_cast<__int128>(row.i64(column)) * 1'000'000 / ppm)};
+        };
+        spent.byok_total += list(1);
+        spent.byok_daily += list(2);
+        spent.byok_weekly += list(3);
+        spent.byok_monthly += list(4);
+    });
     return spent;
 }
 

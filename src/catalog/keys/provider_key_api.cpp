@@ -30,12 +30,13 @@ json::object object_of(const ProviderKey& key) {
             {"label", key.label},
             {"name", key.name},
             {"disabled", key.is_disabled},
-            {"is_fallback", false},
+            {"is_fallback", key.is_fallback},
             {"allowed_models", list_or_null(key.models)},
             {"allowed_api_key_hashes", nullptr},
             {"allowed_user_ids", nullptr},
             {"sort_order", key.sort_order},
-            {"created_at", to_iso8601(key.created_at)}};
+            {"created_at", to_iso8601(key.created_at)},
+            {"always_use", key.always_use}};
 }
 
 // What may be changed later; what is not there stays as it is. What others offer and we do not is refused
@@ -50,8 +51,10 @@ void read_changeable(Fields& fields, ProviderKey& key) {
             return model.empty() || model.size() > name_bytes_max;
         }))
         fields.refuse("allowed_models", "must be at most 100 ids of models");
-    if (fields.flag_or("is_fallback", false))
-        fields.refuse("is_fallback", "is not supported: own keys come first");
+    key.is_fallback = fields.flag_or("is_fallback", key.is_fallback);
+    key.always_use = fields.flag_or("always_use", key.always_use);
+    if (key.is_fallback && key.always_use)
+        fields.refuse("always_use", "cannot be true of a fallback: that is used where ours did not do");
     for (const char* name : {"allowed_api_key_hashes", "allowed_user_ids"})
         if (!fields.texts_or_none(name).empty()) fields.refuse(name, "is not supported");
 }

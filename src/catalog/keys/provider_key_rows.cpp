@@ -12,9 +12,9 @@ using store::Tx;
 
 constexpr std::size_t shown_from = 20;  // characters of a key of which some may be shown
 
-#define SELECT_KEYS                                                                                     \
-    "SELECT id, account_id, provider, name, label, sealed, is_disabled, models, sort_order, created_at" \
-    " FROM provider_keys"
+#define SELECT_KEYS                                                                                      \
+    "SELECT id, account_id, provider, name, label, sealed, is_disabled, models, sort_order, created_at," \
+    " is_fallback, always_use FROM provider_keys"
 
 SealedKey read_row(const Row& row) {
     SealedKey made;
@@ -30,6 +30,8 @@ SealedKey read_row(const Row& row) {
     for (const json::value& model : models.as_array()) key.models.emplace_back(model.as_string());
     key.sort_order = row.i64(8);
     key.created_at = from_micros(row.i64(9));
+    key.is_fallback = row.i64(10) != 0;
+    key.always_use = row.i64(11) != 0;
     return made;
 }
 
@@ -66,22 +68,26 @@ void insert_row(Tx& tx, const SealedKey& row) {
     static constexpr Sql sql{
         "catalog.insert_provider_key",
         "INSERT INTO provider_keys (id, account_id, provider, name, label, sealed, is_disabled, models,"
-        " sort_order, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"};
+        " sort_order, created_at, is_fallback, always_use)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"};
     const ProviderKey& key = row.key;
     std::string models = models_text(key);
     tx.exec(sql, {key.id.db(), key.account.db(), std::string_view(key.provider), std::string_view(key.name),
                   std::string_view(key.label), std::string_view(row.sealed), std::int64_t{key.is_disabled},
-                  std::string_view(models), key.sort_order, to_micros(key.created_at)});
+                  std::string_view(models), key.sort_order, to_micros(key.created_at),
+                  std::int64_t{key.is_fallback}, std::int64_t{key.always_use}});
 }
 
 bool update_row(Tx& tx, const ProviderKey& key) {
     static constexpr Sql sql{
         "catalog.update_provider_key",
-        "UPDATE provider_keys SET name = $3, is_disabled = $4, models = $5, sort_order = $6"
+        "UPDATE provider_keys SET name = $3, is_disabled = $4, models = $5, sort_order = $6,"
+        " is_fallback = $7, always_use = $8"
         " WHERE account_id = $1 AND id = $2"};
     std::string models = models_text(key);
     return tx.exec(sql, {key.account.db(), key.id.db(), std::string_view(key.name),
-                         std::int64_t{key.is_disabled}, std::string_view(models), key.sort_order}) == 1;
+                         std::int64_t{key.is_disabled}, std::string_view(models), key.sort_order,
+                         std::int64_t{key.is_fallback}, std::int64_t{key.always_use}}) == 1;
 }
 
 bool delete_row(Tx& tx, AccountId account, ProviderKeyId id) {

@@ -163,17 +163,20 @@ Async<void> ProviderKeys::reload_all() {
     }
 }
 
-std::shared_ptr<const Secret> ProviderKeys::look_up(AccountId account, std::string_view provider,
-                                                    std::string_view model) const {
+OwnKeys ProviderKeys::look_up(AccountId account, std::string_view provider, std::string_view model) const {
+    OwnKeys own;
     const Stripe& stripe = stripe_of(account);
     std::shared_lock lock(stripe.mutex);
     auto found = stripe.accounts.find(account);
-    if (found == stripe.accounts.end()) return nullptr;
+    if (found == stripe.accounts.end()) return own;
     for (const ProviderKey& key : found->second) {
         if (key.is_disabled || key.provider != provider) continue;
-        if (key.models.empty() || std::ranges::find(key.models, model) != key.models.end()) return key.key;
+        if (!key.models.empty() && std::ranges::find(key.models, model) == key.models.end()) continue;
+        std::shared_ptr<const Secret>& slot = key.is_fallback ? own.fallback : own.first;
+        if (!slot) slot = key.key;
+        own.is_exclusive = own.is_exclusive || key.always_use;
     }
-    return nullptr;
+    return own;
 }
 
 Async<Result<ProviderKey>> ProviderKeys::add(accounts::Caller caller, ProviderKey wanted, Secret secret) {

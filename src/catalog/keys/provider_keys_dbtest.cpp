@@ -64,7 +64,7 @@ class ProviderKeysDb : public store::EngineTest {
         return on_thread([&] { return keys->add(who, wanted, Secret(secret)); });
     }
     std::string used(const accounts::Caller& who, std::string_view provider, std::string_view model = "m") {
-        auto key = keys->find(who.account, provider, model);
+        auto key = keys->find(who.account, provider, model).first;
         return key ? key->reveal() : "";
     }
 
@@ -113,6 +113,37 @@ TEST_P(ProviderKeysDb, EachAccountUsesItsOwnKeyForItsProviderAndModel) {
     ASSERT_TRUE(on_thread([&] { return keys->remove(mine, wide->id); }).has_value());
     EXPECT_EQ(used(mine, "up"), "");
     EXPECT_EQ(on_thread([&] { return keys->remove(mine, wide->id); }).error().code, Code::not_found);
+}
+
+// Which key is asked first, and whether ours may be, decides between the fee and the whole price.
+TEST_P(ProviderKeysDb, AKeySaysWhenItIsUsedAndWhetherOursMayBe) {
+    ProviderKey wanted;
+    wanted.provider = "up";
+    wanted.is_fallback = true;
+    auto last = add(mine, wanted, "sk-last");
+    ASSERT_TRUE(last.has_value());
+    OwnKeys own = keys->find(mine.account, "up", "m");
+    EXPECT_EQ(own.first, nullptr);
+    ASSERT_NE(own.fallback, nullptr);
+    EXPECT_EQ(own.fallback->reveal(), "sk-last");
+    EXPECT_FALSE(own.is_exclusive);
+    wanted.is_fallback = false;
+    wanted.always_use = true;
+    auto first = add(mine, wanted, "sk-first");
+    ASSERT_TRUE(first.has_value());
+    own = keys->find(mine.account, "up", "m");
+    EXPECT_EQ(own.first->reveal(), "sk-first");
+    EXPECT_EQ(own.fallback->reveal(), "sk-last");
+    EXPECT_TRUE(own.is_exclusive);
+    stop();
+    start();
+    EXPECT_TRUE(keys->find(mine.account, "up", "m").is_exclusive) << "it is kept";
+    first->always_use = false;
+    ASSERT_TRUE(on_thread([&] { return keys->change(mine, *first); }).has_value());
+    EXPECT_FALSE(keys->find(mine.account, "up", "m").is_exclusive);
+    first->is_disabled = true;
+    ASSERT_TRUE(on_thread([&] { return keys->change(mine, *first); }).has_value());
+    EXPECT_EQ(keys->find(mine.account, "up", "m").first, nullptr);
 }
 
 // A dump of the database must not give the keys away, and a restart must find them again.
@@ -183,9 +214,9 @@ TEST_P(ProviderKeysDb, OtherNodesHearOfChanges) {
     ASSERT_TRUE(made.has_value());
     auto wait_for = [&](bool is_there) {
         Ticks until = clock.ticks() + std::chrono::seconds(10);
-        while ((theirs.find(mine.account, "up", "m") != nullptr) != is_there && clock.ticks() < until)
+        while ((theirs.find(mine.account, "up", "m").first != nullptr) != is_there && clock.ticks() < until)
             std::this_thread::yield();
-        return (theirs.find(mine.account, "up", "m") != nullptr) == is_there;
+        return (theirs.find(mine.account, "up", "m").first != nullptr) == is_there;
     };
     EXPECT_TRUE(wait_for(true));
     ASSERT_TRUE(on_thread([&] { return keys->remove(mine, made->id); }).has_value());

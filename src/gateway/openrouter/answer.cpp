@@ -16,8 +16,12 @@ namespace ondemand = simdjson::ondemand;
 constexpr std::array<std::string_view, 3> usage_members = {"cost", "is_byok", "cost_details"};
 
 void add_costs(std::string& out, const Receipt& receipt) {
+    Nanos rest = receipt.upstream_cost - receipt.upstream_prompt_cost;
     out += R"("cost":)" + receipt.charge.short_text() + R"(,"is_byok":)" +
-           (receipt.is_byok ? "true" : "false") + R"(,"cost_details":null)";
+           (receipt.is_byok ? "true" : "false") + R"(,"cost_details":{"upstream_inference_cost":)" +
+           (receipt.is_byok ? receipt.upstream_cost.short_text() : "null") +
+           R"(,"upstream_inference_prompt_cost":)" + receipt.upstream_prompt_cost.short_text() +
+           R"(,"upstream_inference_completions_cost":)" + rest.short_text() + "}";
 }
 
 std::string own_usage(const Receipt& receipt) {

@@ -22,6 +22,8 @@ struct Receipt {
     bool is_reported = false;  // the usage is the provider's
     std::int64_t created = 0;  // seconds
     bool is_byok = false;      // it was the customer's own key for the provider
+    // Then: what the provider charges him for it, by our list.
+    Nanos upstream_cost = {}, upstream_prompt_cost = {};
 };
 
 /// Whether a model's thoughts stand under the name that other servers have for them, `reasoning_content`, and

@@ -29,7 +29,8 @@ TEST(WithCost, KeepsTheProvidersBytesAndAddsOurs) {
                   receipt()),
         R"({"id":"a","choices":[{"logprob":-0.10000000000000001,"n":12345678901234567890}],"provider":"fake",)"
         R"("system_fingerprint":null,"usage":{"prompt_tokens":7,"x":{"y":1.50},"cost":0.000013,"is_byok":false,)"
-        R"("cost_details":null}})");
+        R"("cost_details":{"upstream_inference_cost":null,"upstream_inference_prompt_cost":0,)"
+        R"("upstream_inference_completions_cost":0}}})");
 }
 
 // A provider that tells costs of its own (another gateway) tells them to us, not to our customer.
@@ -38,7 +39,8 @@ TEST(WithCost, SaysWhatWeCharge) {
         R"({"provider":"other","system_fingerprint":"fp","usage":{"cost":9,"is_byok":true}})", receipt());
     EXPECT_EQ(told,
               R"({"system_fingerprint":"fp","provider":"fake","usage":{"cost":0.000013,"is_byok":false,)"
-              R"("cost_details":null}})");
+              R"("cost_details":{"upstream_inference_cost":null,"upstream_inference_prompt_cost":0,)"
+              R"("upstream_inference_completions_cost":0}}})");
 }
 
 TEST(WithCost, TellsTheBilledUsageWhereNoneCanBeBelieved) {
@@ -47,7 +49,8 @@ TEST(WithCost, TellsTheBilledUsageWhereNoneCanBeBelieved) {
     const char* own =
         R"("usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10,"prompt_tokens_details":)"
         R"({"cached_tokens":2,"cache_write_tokens":0},"completion_tokens_details":{"reasoning_tokens":1},"cost":0.000013,"is_byok":false,)"
-        R"("cost_details":null}})";
+        R"("cost_details":{"upstream_inference_cost":null,"upstream_inference_prompt_cost":0,)"
+        R"("upstream_inference_completions_cost":0}}})";
     EXPECT_TRUE(with_cost(R"({"id":"a","usage":{"prompt_tokens":-1}})", one).ends_with(own));
     EXPECT_EQ(
         usage_chunk("", one),
@@ -56,14 +59,21 @@ TEST(WithCost, TellsTheBilledUsageWhereNoneCanBeBelieved) {
             R"("provider":"fake",)") +
             own);
     one.is_byok = true;
-    EXPECT_TRUE(with_cost(R"({"id":"a","usage":{"prompt_tokens":-1}})", one).contains(R"("is_byok":true)"));
-    one.is_byok = false;
+    one.upstream_cost = Nanos{260'000};
+    one.upstream_prompt_cost = Nanos{60'000};
+    EXPECT_TRUE(with_cost(R"({"id":"a","usage":{"prompt_tokens":-1}})", one)
+                    .contains(R"("is_byok":true,"cost_details":{"upstream_inference_cost":0.00026,)"
+                              R"("upstream_inference_prompt_cost":0.00006,)"
+                              R"("upstream_inference_completions_cost":0.0002})"));
+    one = receipt();
+    one.is_reported = false;
     one.has_output = false;
     EXPECT_EQ(
         with_cost(R"({"id":"a"})", one),
         R"({"id":"a","provider":"fake","usage":{"prompt_tokens":7,"total_tokens":10,"prompt_tokens_details":)"
         R"({"cached_tokens":2,"cache_write_tokens":0},"cost":0.000013,"is_byok":false,)"
-        R"("cost_details":null}})");
+        R"("cost_details":{"upstream_inference_cost":null,"upstream_inference_prompt_cost":0,)"
+        R"("upstream_inference_completions_cost":0}}})");
 }
 
 // OpenRouter's clients read `reasoning`; most servers say `reasoning_content`. A text that speaks of the name

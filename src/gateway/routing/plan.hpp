@@ -33,6 +33,7 @@ class FactSource {
 struct Candidate {
     const catalog::Model* model = nullptr;
     const catalog::Route* route = nullptr;
+    std::shared_ptr<const Secret> own_key = nullptr;  // of the customer, to ask with; null: ours
 };
 using Candidates = std::vector<Candidate>;
 
