@@ -24,7 +24,7 @@ class Ranker {
         : vocabulary_(vocabulary), ranking_(ranking), word_(word), work_(work) {}
 
     std::uint32_t first_number(std::size_t at) const {
-        return ranking_ == Ranking::by_pairs ? vocabulary_.find(word_.substr(at, 1)) : none;
+        return ranking_ == Ranking::by_pairs ? vocabulary_.of_byte(word_[at]) : none;
     }
     // Of `left` and `right`, which ends at `end`.
     std::uint32_t rank(const Symbol& left, const Symbol& right, std::size_t end) const {

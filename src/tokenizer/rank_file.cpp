@@ -95,7 +95,7 @@ Result<std::unique_ptr<Tokenizer::Parts>> read_rank_file(std::string_view conten
         ranks.push_back(*rank);
     }
     for (int byte = 0; byte < 256; ++byte)
-        if (parts->vocabulary.find(std::string(1, static_cast<char>(byte))) == Vocabulary::none)
+        if (parts->vocabulary.of_byte(static_cast<char>(byte)) == Vocabulary::none)
             return fail(Code::invalid_request,
                         "lacks the entry of the byte " + std::to_string(byte) + ": no vocabulary over bytes");
     std::ranges::sort(ranks);

@@ -128,7 +128,7 @@ class Reader {
             parts_->vocabulary.add(bytes, static_cast<std::uint32_t>(id));
         }
         for (int byte = 0; byte < 256; ++byte)
-            if (parts_->vocabulary.find(std::string(1, static_cast<char>(byte))) == Vocabulary::none)
+            if (parts_->vocabulary.of_byte(static_cast<char>(byte)) == Vocabulary::none)
                 return refused("model.vocab", "lacks the entry of the byte " + std::to_string(byte));
         return std::nullopt;
     }

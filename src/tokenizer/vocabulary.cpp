@@ -20,6 +20,7 @@ std::uint32_t tag_of(std::size_t hash) { return static_cast<std::uint32_t>(hash 
 }  // namespace
 
 Vocabulary::Vocabulary(std::size_t entries) {
+    of_byte_.fill(none);
     slots_.resize(std::bit_ceil(std::max<std::size_t>(16, entries * 2)));
     entries_.reserve(entries);
     buffer_.reserve(entries * 8);
@@ -35,6 +36,8 @@ bool Vocabulary::add(std::string_view bytes, std::uint32_t rank) {
     buffer_ += bytes;
     slots_[at] = static_cast<std::uint32_t>(entries_.size()) | tag_of(hash);
     longest_ = std::max(longest_, bytes.size());
+    if (bytes.size() == 1)
+        of_byte_[static_cast<unsigned char>(bytes.front())] = static_cast<std::uint32_t>(entries_.size() - 1);
     return true;
 }
 

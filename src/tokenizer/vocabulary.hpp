@@ -1,6 +1,7 @@
 #pragma once
 // The entries of a vocabulary and what may be merged: flat tables, immutable once read.
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -19,6 +20,7 @@ class Vocabulary {
     bool add(std::string_view bytes, std::uint32_t rank);
     /// Its number, or none.
     std::uint32_t find(std::string_view bytes) const;
+    std::uint32_t of_byte(char byte) const { return of_byte_[static_cast<unsigned char>(byte)]; }
     std::uint32_t rank(std::uint32_t number) const { return entries_[number].rank; }
     std::size_t size() const { return entries_.size(); }
     std::size_t longest() const { return longest_; }
@@ -47,6 +49,7 @@ class Vocabulary {
     std::vector<Entry> entries_;
     std::vector<std::uint32_t> slots_;  // number + 1 in 20 bits, 12 bits of the hash above; 0: free
     std::vector<PairSlot> pairs_;
+    std::array<std::uint32_t, 256> of_byte_;
     std::size_t longest_ = 0;
 };
 
