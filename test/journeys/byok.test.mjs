@@ -211,6 +211,14 @@ for (const engine of engines) {
     const exact = { 'x-nebula-output-cap': 'exact' };
     const refused = await server.chat({ key: poor.key, content: 'fake:ok', headers: exact, body: { max_tokens: 6 } });
     assert.deepEqual([refused.status, fake.records.length], [402, from], refused.text);
+
+    // What the provider tells about our key holds up the others, and not the customer's own.
+    await own('PATCH', `/${data.id}`, { is_fallback: false });
+    const plain = await server.account('plain', { credit: '1' });
+    fake.queue.push({ kind: 'status', status: 429, retry_after: 60 });
+    for (let i = 0; i < 2; i += 1) assert.equal((await server.chat({ key: plain.key, model: 'other' })).status, 429);
+    const through = await say({ model: 'other' });
+    assert.deepEqual([through.status, through.headers['x-nebula-byok']], [200, 'true'], through.text);
     await server.verify_ledger();
   });
 
