@@ -151,24 +151,8 @@ class Reader {
         }
         // Unknown members pass through; reading them checks that they are JSON as far as the structure goes.
         std::string_view ignored;
-        if (auto error = raw(value).get(ignored)) return malformed(error);
+        if (auto error = simdjson::to_json_string(value).get(ignored)) return malformed(error);
         return {};
-    }
-
-    static simdjson::simdjson_result<std::string_view> raw(ondemand::value& value) {
-        ondemand::json_type type;
-        if (auto error = value.type().get(type)) return error;
-        if (type == ondemand::json_type::object) {
-            ondemand::object object;
-            if (auto error = value.get_object().get(object)) return error;
-            return object.raw_json();
-        }
-        if (type == ondemand::json_type::array) {
-            ondemand::array array;
-            if (auto error = value.get_array().get(array)) return error;
-            return array.raw_json();
-        }
-        return value.raw_json_token();
     }
 
     Span span_of(std::string_view text) const {
@@ -199,7 +183,7 @@ class Reader {
     // Who shall answer: for us, not for the provider.
     Done read_routing(const std::string& name, ondemand::value& value) {
         std::string_view json;
-        if (auto error = raw(value).get(json)) return malformed(error);
+        if (auto error = simdjson::to_json_string(value).get(json)) return malformed(error);
         json = trimmed(json);
         auto done = routing::read_member(name, json, request_.routing);
         if (!done || routing::member_of(name) != routing::Member::ours) return done;
@@ -237,7 +221,7 @@ class Reader {
 
     Done read_prompt_part(const std::string& name, ondemand::value& value) {
         std::string_view text;
-        if (auto error = raw(value).get(text)) return malformed(error);
+        if (auto error = simdjson::to_json_string(value).get(text)) return malformed(error);
         char first = text.empty() ? ' ' : text.front();
         bool is_list = name != "response_format";
         if (first != (is_list ? '[' : '{') && first != 'n')
@@ -368,7 +352,7 @@ class Reader {
     Done read_query(const std::string& name, ondemand::value& value) {
         has_query_ = true;
         std::string_view text;
-        if (auto error = raw(value).get(text)) return malformed(error);
+        if (auto error = simdjson::to_json_string(value).get(text)) return malformed(error);
         if (!text.starts_with('"') && !text.starts_with('{'))
             return bad("'" + name + "' must be a string", name);
         request_.prompt_bytes += text.size();

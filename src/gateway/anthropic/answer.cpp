@@ -5,22 +5,14 @@
 #include "base/text.hpp"
 #include "gateway/anthropic/anthropic.hpp"
 #include "gateway/anthropic/words.hpp"
+#include "gateway/members.hpp"
 
 namespace nebula::gateway::anthropic {
 namespace {
 
 namespace json = boost::json;
-
-std::string_view text_of(const json::object& object, std::string_view name) {
-    const json::value* value = object.if_contains(name);
-    return value != nullptr && value->is_string() ? std::string_view(value->get_string())
-                                                  : std::string_view();
-}
-
-std::int64_t count_of(const json::object& object, std::string_view name) {
-    const json::value* value = object.if_contains(name);
-    return value != nullptr && value->is_int64() ? value->get_int64() : 0;
-}
+using members::count_of;
+using members::text_of;
 
 json::value arguments_of(const json::object& function) {
     boost::system::error_code failed;

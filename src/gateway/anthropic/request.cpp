@@ -4,11 +4,14 @@
 
 #include "base/text.hpp"
 #include "gateway/anthropic/anthropic.hpp"
+#include "gateway/members.hpp"
 
 namespace nebula::gateway::anthropic {
 namespace {
 
 namespace json = boost::json;
+using members::object_of;
+using members::text_of;
 
 // Thinking budgets in tokens, as the efforts that chat providers know.
 constexpr std::int64_t low_budget_max = 4'096;
@@ -17,17 +20,6 @@ constexpr std::int64_t medium_budget_max = 16'384;
 std::unexpected<Error> bad(std::string param, const std::string& why) {
     std::string message = param + ": " + why;
     return fail(Code::invalid_request, std::move(message), std::move(param));
-}
-
-std::string_view text_of(const json::object& object, std::string_view name) {
-    const json::value* value = object.if_contains(name);
-    return value != nullptr && value->is_string() ? std::string_view(value->get_string())
-                                                  : std::string_view();
-}
-
-const json::object* object_of(const json::object& object, std::string_view name) {
-    const json::value* value = object.if_contains(name);
-    return value != nullptr ? value->if_object() : nullptr;
 }
 
 json::object text_part(std::string_view text) { return {{"type", "text"}, {"text", text}}; }

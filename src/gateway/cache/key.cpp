@@ -25,22 +25,6 @@ Result<bool> read_flag(std::string_view name, std::string_view text) {
                 std::string(name));
 }
 
-simdjson::simdjson_result<std::string_view> raw(ondemand::value& value) {
-    ondemand::json_type type;
-    if (auto error = value.type().get(type)) return error;
-    if (type == ondemand::json_type::object) {
-        ondemand::object object;
-        if (auto error = value.get_object().get(object)) return error;
-        return object.raw_json();
-    }
-    if (type == ondemand::json_type::array) {
-        ondemand::array array;
-        if (auto error = value.get_array().get(array)) return error;
-        return array.raw_json();
-    }
-    return value.raw_json_token();
-}
-
 // A length before each text: no two lists of texts become the same bytes.
 void append(std::string& out, std::string_view text) {
     out.append(std::to_string(text.size())).append(":").append(text);
@@ -95,7 +79,7 @@ std::optional<Sha256> cache_key(const CacheScope& scope, std::string_view body) 
         std::string_view name, text;
         if (std::move(field).get(member) || member.unescaped_key().get(name)) return std::nullopt;
         std::string owned(name);
-        if (raw(member.value()).get(text)) return std::nullopt;
+        if (simdjson::to_json_string(member.value()).get(text)) return std::nullopt;
         if (std::ranges::find(ignored_members, owned) == std::end(ignored_members))
             members.emplace_back(std::move(owned), text);
     }

@@ -5,6 +5,7 @@
 
 #include "base/text.hpp"
 #include "gateway/chunk_reader.hpp"
+#include "gateway/members.hpp"
 #include "gateway/ollama/native.hpp"
 #include "gateway/ollama/ollama.hpp"
 
@@ -12,17 +13,8 @@ namespace nebula::gateway::ollama {
 namespace {
 
 namespace json = boost::json;
-
-std::string_view text_of(const json::object& object, std::string_view name) {
-    const json::value* value = object.if_contains(name);
-    return value != nullptr && value->is_string() ? std::string_view(value->get_string())
-                                                  : std::string_view();
-}
-
-std::int64_t count_of(const json::object& object, std::string_view name) {
-    const json::value* value = object.if_contains(name);
-    return value != nullptr && value->is_int64() ? value->get_int64() : 0;
-}
+using members::count_of;
+using members::text_of;
 
 const char* done_reason(std::string_view finish_reason) {
     return finish_reason == "length" ? "length" : "stop";

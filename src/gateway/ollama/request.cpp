@@ -4,6 +4,7 @@
 #include <deque>
 
 #include "base/text.hpp"
+#include "gateway/members.hpp"
 #include "gateway/ollama/native.hpp"
 #include "gateway/ollama/ollama.hpp"
 
@@ -11,16 +12,11 @@ namespace nebula::gateway::ollama {
 namespace {
 
 namespace json = boost::json;
+using members::text_of;
 
 std::unexpected<Error> bad(std::string param, const std::string& why) {
     std::string message = param + " " + why;
     return fail(Code::invalid_request, std::move(message), std::move(param));
-}
-
-std::string_view text_of(const json::object& object, std::string_view name) {
-    const json::value* value = object.if_contains(name);
-    return value != nullptr && value->is_string() ? std::string_view(value->get_string())
-                                                  : std::string_view();
 }
 
 Result<json::object> parse_object(std::string_view body, Facts* facts) {

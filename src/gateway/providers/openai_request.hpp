@@ -10,7 +10,7 @@
 #include <string_view>
 
 #include "base/result.hpp"
-#include "gateway/providers/members.hpp"
+#include "gateway/members.hpp"
 
 namespace nebula::gateway::openai_request {
 

@@ -4,7 +4,7 @@
 
 #include "gateway/providers/anthropic/messages.hpp"
 #include "gateway/providers/anthropic/words.hpp"
-#include "gateway/providers/members.hpp"
+#include "gateway/members.hpp"
 
 namespace nebula::gateway::anthropic {
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "base/result.hpp"
-#include "gateway/providers/members.hpp"
+#include "gateway/members.hpp"
 
 namespace nebula::gateway::anthropic {
 

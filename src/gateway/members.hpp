@@ -20,6 +20,10 @@ inline const boost::json::array* array_of(const boost::json::object& object, std
     const boost::json::value* value = object.if_contains(name);
     return value != nullptr ? value->if_array() : nullptr;
 }
+inline std::int64_t count_of(const boost::json::object& object, std::string_view name) {
+    const boost::json::value* value = object.if_contains(name);
+    return value != nullptr && value->is_int64() ? value->get_int64() : 0;
+}
 /// Neither absent nor null.
 inline bool is_given(const boost::json::object& object, std::string_view name) {
     const boost::json::value* value = object.if_contains(name);
