@@ -40,8 +40,9 @@ std::optional<std::int64_t> wav_seconds(std::string_view file) {
             std::uint32_t format = little(file, at, 2);
             bool is_pcm = format == 1 || format == 3 || format == 0xFFFE;
             rate = little(file, at + 8, 4);
+            // Samples stand in whole bytes; their bits multiplied first could overflow.
             std::int64_t of_samples = std::int64_t{little(file, at + 4, 4)} * little(file, at + 2, 2) *
-                                      little(file, at + 14, 2) / 8;
+                                      ((little(file, at + 14, 2) + 7) / 8);
             // Players of plain samples count these; the smaller of the two makes it longer.
             if (is_pcm && of_samples > 0) rate = rate > 0 ? std::min(rate, of_samples) : of_samples;
         }

@@ -98,6 +98,8 @@ TEST(AudioLength, CountsTheBytesOfWav) {
     EXPECT_EQ(seconds_of(wav(8'000, 1, 16, 32'000, 16'000, 0)), 2) << "a streamed file claims nothing";
     EXPECT_EQ(seconds_of(wav(8'000, 1, 16, 32'000, 4'000'000'000, 2)), 2) << "a byte rate that is a lie";
     EXPECT_EQ(seconds_of(wav(0, 0, 0, 32'000, 0, 32'000)), 33) << "no rate at all: the lowest";
+    EXPECT_EQ(seconds_of(wav(8'000, 1, 12, 32'000, 4'000'000'000, 2)), 2) << "12 bits take two bytes";
+    EXPECT_EQ(seconds_of(wav(0xFFFFFFFF, 0xFFFF, 0xFFFF, 32'000, 3'200, 2)), 10) << "the most there can be";
 }
 
 // 128 kbit/s at 44.1 kHz: 417 bytes a frame of 26 ms.
