@@ -23,9 +23,10 @@ constexpr Sql sql_spending{"billing.key_spending",
                            " WHERE account_id = $1 AND key_id = $2"};
 #undef SUM_SINCE
 // The condition is that of the index usage_byok.
-#define SUM_SINCE(start)                                                                                \
-    "CAST(COALESCE(SUM(CASE WHEN started_at >= " start " THEN charge + written_off ELSE 0 END), 0) AS " \
-                                                       "BIGINT)"
+#define SUM_SINCE(start)                               \
+    "CAST(COALESCE(SUM(CASE WHEN started_at >= " start \
+    " THEN charge + written_off ELSE 0 END), 0) AS "   \
+    "BIGINT)"
 constexpr Sql sql_byok{"billing.byok_spending",
                        "SELECT byok_ppm, CAST(SUM(charge + written_off) AS BIGINT), " SUM_SINCE(
                            "$3") ", " SUM_SINCE("$4") ", " SUM_SINCE("$5") " FROM usage_records"
@@ -79,6 +80,11 @@ std::vector<Allowance> quotas_of(AccountId account, const Terms& terms, Time now
             quota(PurseKind::quota_output, terms.quota_output)};
 }
 
+Nanos whole_of(std::int64_t share, std::int64_t ppm) {
+    if (ppm == 0) return {};
+    return Nanos{static_cast<std::int64_t>(static_cast<__int128>(share) * 1'000'000 / ppm)};
+}
+
 Billing::KeySpending spending_of(store::Tx& tx, AccountId account, KeyId key, Time now) {
     Billing::KeySpending spent;
     const std::initializer_list<Param> since{account.db(), key.db(), to_micros(day_start(now)),
@@ -87,11 +93,7 @@ Billing::KeySpending spending_of(store::Tx& tx, AccountId account, KeyId key, Ti
         spent = {Nanos{row.i64(0)}, Nanos{row.i64(1)}, Nanos{row.i64(2)}, Nanos{row.i64(3)}, {}, {}, {}, {}};
     });
     tx.query(sql_byok, since, [&](const store::Row& row) {
-        std::int64_t ppm = row.i64(0);
-        if (ppm == 0) return;
-        auto list = [&](int column) {
-            return Nanos{static_cast<std::int64_t>(static_cast<__int128>(row.i64(column)) * 1'000'000 / ppm)};
-        };
+        auto list = [&row](int column) { return whole_of(row.i64(column), row.i64(0)); };
         spent.byok_total += list(1);
         spent.byok_daily += list(2);
         spent.byok_weekly += list(3);

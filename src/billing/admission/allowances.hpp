@@ -40,6 +40,8 @@ std::vector<Allowance> quotas_of(AccountId account, const Terms& terms, Time now
 /// in the period before.
 std::int64_t load_used(store::Tx& tx, const Allowance& allowance);
 std::int64_t used_of(store::Tx& tx, const PurseId& id);
+/// Of what a share of so many millionths is; 0 where the share is none.
+Nanos whole_of(std::int64_t share, std::int64_t ppm);
 Billing::KeySpending spending_of(store::Tx& tx, AccountId account, KeyId key, Time now);
 /// Adds to what was used; `is_shared`: it was leased and is not any more. One statement for all.
 void add_used(store::Tx& tx, std::span<const PursePart> parts, bool is_shared,

@@ -44,19 +44,26 @@ Pages::Answer Pages::openrouter_activity(Request request) {
                        .window = window,
                        .cycle = Cycle::day,
                        .by_key = !(hash.empty() && user.empty())};
-    auto work = [=](store::Tx& tx) -> Result<std::vector<UsageSum>> { return sum_usage(tx, filter); };
+    using Sums = std::pair<std::vector<UsageSum>, std::vector<ByokSum>>;
+    auto work = [=](store::Tx& tx) -> Result<Sums> {
+        return Sums(sum_usage(tx, filter), byok_sums(tx, filter.account, filter.window));
+    };
     auto sums = co_await db_.read(std::move(work));
     if (!sums) co_return fail(std::move(sums.error()));
     std::map<std::pair<Time, std::string>, UsageSum, std::greater<>> rows;  // newest first
-    for (const UsageSum& sum : *sums)
+    for (const UsageSum& sum : sums->first)
         if (is_wanted(sum.key)) rows[{sum.start, sum.model}].add(sum);
+    std::map<std::pair<Time, std::string>, Nanos> byok;
+    for (const ByokSum& sum : sums->second)
+        if (is_wanted(sum.key)) byok[{sum.day, sum.model}] += sum.list;
     JsonText out;
     out.open('{').open("data", '[');
     for (const auto& [day_and_model, sum] : rows) {
         const std::string& model = day_and_model.second;
         out.open('{').text("date", day_text(day_and_model.first)).text("model", model);
         out.text("model_permaslug", model).text("endpoint_id", model).text("provider_name", "Nebula");
-        out.raw("usage", credits_number(sum.charge)).number("byok_usage_inference", 0);
+        out.raw("usage", credits_number(sum.charge));
+        out.raw("byok_usage_inference", credits_number(byok[day_and_model]));
         out.number("requests", sum.requests).number("prompt_tokens", sum.input);
         out.number("completion_tokens", sum.output).number("reasoning_tokens", sum.reasoning).close();
     }

@@ -234,6 +234,28 @@ TEST_P(BillPages, ActivityIsByDayAndModel) {
     EXPECT_EQ(body(pages->openrouter_activity(request("api_key_hash=00"))).at("data").as_array().size(), 0u);
 }
 
+// Why: what the customer owes the provider himself is not in our bills, and he asks for it here.
+TEST_P(BillPages, ActivityTellsWhatOwnProviderKeysWereUsedFor) {
+    ASSERT_TRUE(sync_wait(billing->grant(account, Nanos{1'000'000}, "g", "")));
+    for (std::int64_t key : {1, 2}) {
+        UsageRecord record;
+        record.id = RequestId::next(clock);
+        record.account = account;
+        record.key = KeyId::from_db(key);
+        record.model = "m";
+        record.provider = "up";
+        record.usage.input = 1'000'000;
+        record.byok_ppm = 50'000;
+        record.prices = share_of(token_prices(Nanos{3'000}, Nanos{0}), record.byok_ppm);
+        record.started_at = at("2026-02-14") + std::chrono::hours(23);
+        ASSERT_TRUE(sync_wait(billing->settle({}, record)));
+    }
+    add_use(account, {.hour = "2026-02-14T01:00:00Z", .key = 2, .model = "n", .requests = 1, .charge = 1});
+    (void)body(pages->openrouter_activity(request("")));
+    EXPECT_TRUE(last.contains(R"("usage":0.0000003,"byok_usage_inference":0.000006,)")) << last;
+    EXPECT_TRUE(last.contains(R"("usage":0.000000001,"byok_usage_inference":0,)")) << last;
+}
+
 // Why: the console's table, its total and its export must say the same.
 TEST_P(BillPages, ConsoleUsageAndExportAgree) {
     add_sample();

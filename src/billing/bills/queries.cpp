@@ -5,6 +5,7 @@
 #include <map>
 
 #include "base/text.hpp"
+#include "billing/admission/allowances.hpp"
 
 namespace nebula::billing::bills {
 namespace {
@@ -204,6 +205,23 @@ std::vector<UsageSum> sum_usage(store::Tx& tx, const UsageFilter& filter) {
                  sums.push_back(std::move(read));
              });
     return filter.cycle == Cycle::month ? by_month(std::move(sums)) : sums;
+}
+
+std::vector<ByokSum> byok_sums(store::Tx& tx, AccountId account, Window window) {
+    // The condition is that of the index usage_byok.
+    static constexpr store::Sql sql{
+        "bills.byok_sums",
+        "SELECT key_id, model, started_at - started_at % 86400000000 AS day, byok_ppm,"
+        " CAST(SUM(charge + written_off) AS BIGINT) FROM usage_records WHERE account_id = $1 AND byok_ppm >= "
+        "0"
+        " AND started_at >= $2 AND started_at < $3 GROUP BY 1, 2, 3, 4"};
+    std::vector<ByokSum> sums;
+    window = clamped(window);
+    tx.query(sql, {account.db(), to_micros(window.from), to_micros(window.to)}, [&](const store::Row& row) {
+        sums.push_back({from_micros(row.i64(2)), KeyId::from_db(row.i64(0)), std::string(row.text(1)),
+                        whole_of(row.i64(4), row.i64(3))});
+    });
+    return sums;
 }
 
 UsageSum total_usage(store::Tx& tx, AccountId account, Window window) {

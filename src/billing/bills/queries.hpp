@@ -49,6 +49,15 @@ struct UsageFilter {
 };
 /// In order of period, then key, product and model.
 std::vector<UsageSum> sum_usage(store::Tx& tx, const UsageFilter& filter);
+/// What requests with the customer's own provider keys were worth by our list, as the fee tells it: by day,
+/// key and model.
+struct ByokSum {
+    Time day;
+    KeyId key;
+    std::string model;
+    Nanos list;
+};
+std::vector<ByokSum> byok_sums(store::Tx& tx, AccountId account, Window window);
 /// One sum over a window, whatever the model.
 UsageSum total_usage(store::Tx& tx, AccountId account, Window window);
 
