@@ -206,7 +206,7 @@ describe('an Anthropic client over an Anthropic provider', () => {
     assert.equal(s.fake.last.path, '/v1/messages/count_tokens');
     assert.deepEqual(s.fake.last.body, { ...ask, model: 'claude-upstream-name' });
     assert.equal(s.fake.last.headers['x-api-key'], 'sk-ant-secret');
-    for (const fault of [{ kind: 'status', status: 529 }, { kind: 'cut_before_head' }]) {
+    for (const fault of [{ kind: 'status', status: 529 }, { kind: 'cut_mid_head' }]) {
       s.fake.queue.push(fault);
       const { input_tokens: estimate } = await client.messages.countTokens(ask);
       assert.ok(estimate >= 100 && estimate < 200, `${estimate}`);
