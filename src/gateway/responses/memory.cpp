@@ -8,13 +8,24 @@ namespace {
 
 namespace json = boost::json;
 
-void add(json::array& items, json::value more) {
-    for (json::value& one : more.as_array()) items.push_back(std::move(one));
+// What providers answered and clients sent may be nested far deeper than the parser takes by itself.
+json::value parse_stored(const std::string& text) {
+    boost::system::error_code failed;
+    json::parse_options options;
+    options.max_depth = 600;
+    json::value value = json::parse(text, failed, {}, options);
+    return failed ? json::value() : value;
+}
+
+void add(json::array& items, json::value* more) {
+    json::array* list = more != nullptr ? more->if_array() : nullptr;
+    if (list == nullptr) return;
+    for (json::value& one : *list) items.push_back(std::move(one));
 }
 
 void add_output(json::array& items, const std::string& response) {
-    json::value value = json::parse(response);
-    add(items, std::move(value.as_object().at("output")));
+    json::value value = parse_stored(response);
+    if (json::object* object = value.if_object()) add(items, object->if_contains("output"));
 }
 
 const char* prefix_of(std::string_view type) {
@@ -77,7 +88,8 @@ json::array items_before(const std::vector<records::StoredResponse>& conversatio
     json::array items;
     for (std::size_t i = 0; i < conversation.size(); ++i) {
         if (i > 0) add_output(items, conversation[i - 1].response);
-        add(items, json::parse(conversation[i].input));
+        json::value input = parse_stored(conversation[i].input);
+        add(items, &input);
     }
     return items;
 }
