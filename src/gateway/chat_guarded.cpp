@@ -31,6 +31,12 @@ Result<ChatRequest> parse_again(std::string_view body, const Call& call) {
     return parse_request(body, call.endpoint);
 }
 
+// Who shall answer, clients of other APIs have said in their own body.
+void take_request(Call& call, ChatRequest request) {
+    if (call.client) request.routing = std::move(call.request.routing);
+    call.request = std::move(request);
+}
+
 // Nobody looks into forms, so no rail can say that one is good.
 void judge_form(GuardUse& guard) {
     for (const Rail* rail : guard.rails) {
@@ -111,7 +117,7 @@ Result<void> Chat::judge(Call& call) const {
         if (*changed) {
             auto request = parse_again(call.body, call);
             if (!request) return fail(std::move(request.error()));
-            call.request = std::move(*request);
+            take_request(call, std::move(*request));
         }
     }
     if (!is_foreign(call)) return {};
@@ -122,7 +128,7 @@ Result<void> Chat::judge(Call& call) const {
     if (!native) return fail(std::move(native.error()));
     call.native = std::make_unique<ChatRequest>(std::move(*native));
     if (call.untranslatable) {
-        call.request = *call.native;
+        take_request(call, *call.native);
         call.body = call.client_body;
     }
     return {};
@@ -319,7 +325,7 @@ Result<void> Chat::replace_request(Call& call, std::string body) {
     if (request->model != call.request.model || request->stream != call.request.stream)
         return wrong("the request given instead has another model or stream");
     set_text(call.guard->body, call.body, std::move(body));
-    call.request = std::move(*request);
+    take_request(call, std::move(*request));
     call.guard->is_replaced = true;
     return {};
 }
