@@ -54,8 +54,10 @@ Result<void> append(const std::string& path, const std::string& text) {
 }
 
 std::string provider_section(const ImportOptions& options) {
+    bool is_openai = options.url.starts_with("https://api.openai.com/");
     return "[[provider]]\nname = \"" + options.provider + "\"\nkind = \"" +
-           (options.kind.empty() ? "openai" : options.kind) + "\"\nbase_url = \"" + options.url + "\"\n\n";
+           (options.kind.empty() ? "openai" : options.kind) + "\"\nbase_url = \"" + options.url + "\"\n" +
+           (is_openai ? "responses = true\n\n" : "\n");
 }
 
 // Lines of a [[model]] section. The server may start in another folder.

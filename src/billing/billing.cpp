@@ -109,8 +109,8 @@ Prices share_of(Prices prices, std::int64_t ppm) {
 }
 
 bool is_unit(std::string_view word) {
-    constexpr std::array<std::string_view, 6> words = {"",          "image",    "second",
-                                                       "character", "document", "request"};
+    constexpr std::array<std::string_view, 7> words = {"",         "image",   "second",   "character",
+                                                       "document", "request", "tool_call"};
     return std::ranges::find(words, word) != words.end();
 }
 

@@ -83,7 +83,7 @@ enum class Outcome { completed, client_left, upstream_failed, cancelled };
 /// "completed", "client_left" …: as stored, and in metrics.
 const char* outcome_name(Outcome outcome);
 
-/// "image", "second", "character", "document", "request"; also the empty word.
+/// "image", "second", "character", "document", "request", "tool_call"; also the empty word.
 bool is_unit(std::string_view word);
 
 /// One request's metered use; `id` is the idempotency key. Prices of what it has none of (cache writes,

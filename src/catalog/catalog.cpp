@@ -78,6 +78,8 @@ class Builder {
         provider->name = from.name;
         provider->kind = kind_of(from.kind);
         provider->api_version = from.api_version;
+        provider->has_responses = from.responses;
+        provider->hosted_tools = from.hosted_tools;
         provider->timeouts = {.connect = from.connect_timeout,
                               .first_byte = from.first_byte_timeout,
                               .idle = from.idle_timeout,
@@ -98,6 +100,11 @@ class Builder {
             set_url(*provider, from, who);
         }
         set_key(*provider, from, who);
+        if (from.responses && provider->kind != ProviderKind::openai)
+            problem(who + ": responses is for kind \"openai\"");
+        if (!from.hosted_tools.empty() && !from.responses)
+            problem(who + ": hosted_tools are asked for in OpenAI's Responses API: set responses, too");
+        snapshot_->has_responses = snapshot_->has_responses || from.responses;
         snapshot_->providers.push_back(std::move(provider));
     }
 
@@ -194,7 +201,7 @@ class Builder {
         if (!from.image_prices.empty() && from.unit != "image")
             problem(who + ": image_prices need the unit \"image\"");
         if (from.unit.empty() && from.price_unit != Nanos{})
-            problem(who + ": price_unit needs a unit: image, second, character or document");
+            problem(who + ": price_unit needs a unit: image, second, character, document or tool_call");
     }
 
     void set_tokenizer(Model& model, const ModelSettings& from, const std::string& who) {

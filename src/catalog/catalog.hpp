@@ -37,6 +37,8 @@ struct ProviderSettings {  // [[provider]]
     std::string api_key_env;   // name of the environment variable that holds the key
     std::string api_key_file;  // or the file that holds it
     std::string ca_file;
+    bool responses = false;                 // has POST {base_url}/responses
+    std::vector<std::string> hosted_tools;  // of Responses: what may be asked of it beside functions
     std::int64_t concurrency_max = 1024;
     std::chrono::milliseconds connect_timeout{5'000};
     std::chrono::milliseconds first_byte_timeout{120'000};
@@ -123,6 +125,8 @@ struct Provider {
     std::string api_version;  // azure: of the query; anthropic: of the header
     http::Origin origin;      // none for kind runtime
     std::string path;         // base path, "/v1"
+    bool has_responses = false;
+    std::vector<std::string> hosted_tools;
     Secret api_key;
     http::Timeouts timeouts;
     std::int64_t concurrency_max = 0;
@@ -207,6 +211,7 @@ struct Snapshot {
     std::unordered_map<std::string_view, std::shared_ptr<const Model>>
         by_id;  // aliases, too; views into both
     std::vector<std::shared_ptr<const Provider>> providers;
+    bool has_responses = false;  // of some provider
 
     std::shared_ptr<const Model> find(std::string_view id) const;
 };

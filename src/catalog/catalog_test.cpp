@@ -205,6 +205,25 @@ routes = [{ provider = "remote" }]
             "model \"a\" is configured twice", StartsWith("model \"with space\" needs an id")));
 }
 
+// Whose Responses API may be reached, and what may run there, decides about money: it must not be guessed.
+TEST_F(CatalogTest, KnowsWhoHasTheResponsesApi) {
+    std::string model = "[[model]]\nid = \"m\"\nunit = \"tool_call\"\nroutes = [{ provider = \"p\" }]\n";
+    std::string start = "[[provider]]\nname = \"p\"\nbase_url = \"http://127.0.0.1:1/v1\"\n";
+    auto none = build_text(start + model);
+    ASSERT_NE(none.snapshot, nullptr);
+    EXPECT_FALSE(none.snapshot->has_responses);
+    auto built = build_text(start + "responses = true\nhosted_tools = [\"web_search\", \"mcp\"]\n" + model);
+    ASSERT_NE(built.snapshot, nullptr);
+    EXPECT_TRUE(built.snapshot->has_responses);
+    EXPECT_TRUE(built.snapshot->providers.at(0)->has_responses);
+    EXPECT_THAT(built.snapshot->providers.at(0)->hosted_tools, testing::ElementsAre("web_search", "mcp"));
+    auto wrong = build_text(start + "kind = \"ollama\"\nresponses = true\n" + model);
+    EXPECT_THAT(wrong.problems, testing::ElementsAre("provider \"p\": responses is for kind \"openai\""));
+    auto alone = build_text(start + "hosted_tools = [\"web_search\"]\n" + model);
+    EXPECT_THAT(alone.problems,
+                testing::ElementsAre(testing::StartsWith("provider \"p\": hosted_tools are")));
+}
+
 // Secrets are often files: of an orchestrator, or of a password manager. A damaged one must be told at the
 // start.
 TEST_F(CatalogTest, ReadsKeysFromFiles) {

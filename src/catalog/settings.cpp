@@ -51,6 +51,17 @@ void ProviderSettings::describe(settings::Visitor& v) {
             api_key_file);
     v.field({.name = "ca_file", .help = "PEM file of a further trusted authority for https.", .apply = live},
             ca_file);
+    v.field({.name = "responses",
+             .help = "Its server has OpenAI's Responses API (POST base_url/responses): clients of that API "
+                     "reach it with their own bytes. Kind openai only.",
+             .apply = live},
+            responses);
+    v.field({.name = "hosted_tools",
+             .help = "Tools that run at the provider which Responses clients may ask for, as \"web_search\" "
+                     "(with its dated and preview names), \"code_interpreter\" or \"mcp\". What it charges "
+                     "for each use is only passed on by a model with the unit tool_call. Empty: none.",
+             .apply = live},
+            hosted_tools);
     v.field({.name = "concurrency_max",
              .help = "Calls in progress at once; further ones go elsewhere or wait, see queue_max.",
              .apply = live,
@@ -130,7 +141,7 @@ void ModelSettings::describe(settings::Visitor& v) {
     v.field({.name = "unit",
              .help = "What price_unit is for. Empty: the model is paid for by tokens and requests alone.",
              .apply = live,
-             .one_of = {"", "image", "second", "character", "document"}},
+             .one_of = {"", "image", "second", "character", "document", "tool_call"}},
             unit);
     v.list(
         {.name = "image_prices",

@@ -131,6 +131,10 @@ struct Call {
     catalog::Disconnect disconnect() const {
         return cache && cache->flight.has_followers() ? catalog::Disconnect::drain : model->disconnect;
     }
+    /// Uses of tools that ran at the provider, as far as it has told.
+    std::int64_t tool_calls() const { return translator ? translator->tool_calls() : 0; }
+    /// The client got something that is worth money.
+    bool has_delivered() const { return content_events > 0 || (is_native && tool_calls() > 0); }
     bool is_hit() const { return cache && cache->hit; }
     std::span<const std::shared_ptr<const catalog::Model>> all_models() const {
         return models.empty() ? std::span(&model, 1) : std::span(models);

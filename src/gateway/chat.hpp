@@ -159,6 +159,7 @@ class Chat {
                                                               http::CancelToken* cancel);
     Async<void> break_stream(Call& call, Error error);
     Async<void> finish_stream(Call& call, std::string last_event);
+    static Async<std::string> end_native(Call& call, std::string last_event);
     Async<void> read_rest(std::unique_ptr<http::ClientResponse> upstream);
 
     // Tokens that nobody told: tokens/chat_tokens.cpp

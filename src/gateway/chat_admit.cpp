@@ -99,6 +99,7 @@ HoldBounds bounds_of(const Call& call, const catalog::Model& model) {
     // One conversation fits the context; lists of inputs are bounded by their bytes alone.
     if (call.endpoint == Endpoint::chat && !request.has_media)
         prompt = std::min(prompt, std::max(model.context_length, std::int64_t{1}));
+    prompt *= 1 + request.tool_calls_max;
     return {info(call.endpoint).has_output ? asked : 0, prompt};
 }
 

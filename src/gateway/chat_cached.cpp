@@ -35,6 +35,8 @@ const char* wire_word(Wire wire) {
     switch (wire) {
         case Wire::openai:
             return "openai";
+        case Wire::responses:
+            return "responses";
         case Wire::anthropic:
             return "anthropic";
         case Wire::ollama:
@@ -77,7 +79,8 @@ Result<void> Chat::look_up(Call& call) {
                      .wire = wire_word(wire),
                      .path = call.client ? call.client->native_path() : std::string_view(),
                      .headers = is_foreign ? head.header("anthropic-beta").value_or("") : "",
-                     .is_stream = call.request.stream};
+                     .is_stream = call.request.stream,
+                     .is_repeated = wire == Wire::responses};
     auto key = cache_key(scope, is_foreign ? call.client_body : call.body);
     if (!key) return {};
     call.cache = std::make_unique<CacheUse>(cache_);
@@ -143,7 +146,7 @@ Async<Result<void>> Chat::hold_for_hit(Call& call) {
 Async<bool> Chat::answer_cached(Call& call) {
     const catalog::Route& route = cache_route();
     call.provider = route.provider.get();
-    speak(call, provider_of(call.cache->hit->kind));
+    speak(call, *call.cache->hit->kind);
     Trial trial(route, upstreams_.of(*route.provider), upstreams_.of(route), services_.clock);
     call.trail.begin_attempt(route, trial.started);
     call.trail.attempt().status = 200;

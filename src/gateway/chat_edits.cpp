@@ -7,33 +7,6 @@
 namespace nebula::gateway {
 namespace {
 
-struct Edit {
-    Span where;
-    std::string text;
-};
-
-// Takes members out together with their commas. Of a run of neighbours at the end, the comma before it goes.
-void add_removals(std::string_view body, std::vector<Span> members, std::vector<Edit>& edits) {
-    auto skip = [body](std::size_t at) {
-        return std::min(body.find_first_not_of(" \t\r\n", at), body.size());
-    };
-    for (std::size_t i = 0; i < members.size();) {
-        std::size_t from = members[i].at;
-        std::size_t to = skip(from + members[i].length);
-        bool has_comma = false;
-        for (;; to = skip(members[i].at + members[i].length)) {
-            has_comma = to < body.size() && body[to] == ',';
-            if (has_comma) to = skip(to + 1);
-            if (++i == members.size() || members[i].at != to) break;
-        }
-        if (!has_comma) {
-            std::size_t before = body.find_last_not_of(" \t\r\n", from - 1);
-            if (before != std::string_view::npos && body[before] == ',') from = before;
-        }
-        edits.push_back({{from, to - from}, {}});
-    }
-}
-
 void add_cap_edits(const ChatRequest& request, std::int64_t cap, std::vector<Edit>& edits) {
     std::string text = std::to_string(cap);
     bool present = false;
@@ -72,6 +45,44 @@ std::string EditedBody::joined() const {
     return whole;
 }
 
+void add_removals(std::string_view body, const std::vector<Span>& members, std::vector<Edit>& edits) {
+    auto skip = [body](std::size_t at) {
+        return std::min(body.find_first_not_of(" \t\r\n", at), body.size());
+    };
+    for (std::size_t i = 0; i < members.size();) {
+        std::size_t from = members[i].at;
+        std::size_t to = skip(from + members[i].length);
+        bool has_comma = false;
+        for (;; to = skip(members[i].at + members[i].length)) {
+            has_comma = to < body.size() && body[to] == ',';
+            if (has_comma) to = skip(to + 1);
+            if (++i == members.size() || members[i].at != to) break;
+        }
+        if (!has_comma) {
+            std::size_t before = body.find_last_not_of(" \t\r\n", from - 1);
+            if (before != std::string_view::npos && body[before] == ',') from = before;
+        }
+        edits.push_back({{from, to - from}, {}});
+    }
+}
+
+EditedBody apply_edits(std::string_view body, std::vector<Edit> edits) {
+    // Insertions at one place may go in any order, before what is replaced there; replacements never overlap.
+    std::ranges::sort(edits, {},
+                      [](const Edit& edit) { return std::pair(edit.where.at, edit.where.length); });
+
+    EditedBody out;
+    out.texts.reserve(edits.size());  // the pieces view the texts: they must not move
+    std::size_t at = 0;
+    for (Edit& edit : edits) {
+        if (edit.where.at > at) out.pieces.push_back(body.substr(at, edit.where.at - at));
+        if (!edit.text.empty()) out.pieces.push_back(out.texts.emplace_back(std::move(edit.text)));
+        at = edit.where.at + edit.where.length;
+    }
+    if (at < body.size()) out.pieces.push_back(body.substr(at));
+    return out;
+}
+
 EditedBody edit_chat_request(std::string_view body, const ChatRequest& request, const Edits& wanted) {
     std::vector<Edit> edits;
     if (request.model_value.length == 0)  // named in `models` only
@@ -91,20 +102,7 @@ EditedBody edit_chat_request(std::string_view body, const ChatRequest& request, 
     if (!wanted.temperature.empty() && !request.has_temperature)
         edits.push_back(
             {{request.object_open, 0}, "\"temperature\":" + std::string(wanted.temperature) + ","});
-    // Insertions at one place may go in any order, before what is replaced there; replacements never overlap.
-    std::ranges::sort(edits, {},
-                      [](const Edit& edit) { return std::pair(edit.where.at, edit.where.length); });
-
-    EditedBody out;
-    out.texts.reserve(edits.size());  // the pieces view the texts: they must not move
-    std::size_t at = 0;
-    for (Edit& edit : edits) {
-        if (edit.where.at > at) out.pieces.push_back(body.substr(at, edit.where.at - at));
-        if (!edit.text.empty()) out.pieces.push_back(out.texts.emplace_back(std::move(edit.text)));
-        at = edit.where.at + edit.where.length;
-    }
-    if (at < body.size()) out.pieces.push_back(body.substr(at));
-    return out;
+    return apply_edits(body, std::move(edits));
 }
 
 }  // namespace nebula::gateway

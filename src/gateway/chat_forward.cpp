@@ -5,7 +5,9 @@
 #include "base/text.hpp"
 #include "gateway/chat.hpp"
 #include "gateway/media/media.hpp"
+#include "gateway/native.hpp"
 #include "gateway/openrouter/answer.hpp"
+#include "http/sse.hpp"
 
 namespace nebula::gateway {
 namespace {
@@ -218,12 +220,12 @@ Chat::Attempt Chat::note_status(Call& call, const http::ClientResponse& upstream
 void Chat::speak(Call& call, const Provider& kind) const {
     call.kind = &kind;
     call.is_native = call.client && kind.wire() != Wire::openai && call.client->wire() == kind.wire() &&
-                     !(call.guard && call.guard->needs_translation());
+                     !needs_translation(call);
     call.translator = kind.translate(call.endpoint, call.exchange.id().text(), services_.clock.now());
 }
 
 Result<std::string> Chat::prepare(Call& call, const catalog::Route& route) const {
-    speak(call, provider_of(route.provider->kind));
+    speak(call, spoken_to(call, *route.provider));
     if (!call.kind->serves(call.endpoint))
         return fail(Code::invalid_request,
                     "the provider of this model does not serve " + std::string(info(call.endpoint).word),
@@ -311,12 +313,13 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
             co_return Attempt::try_next;
         }
         told = std::move(*translated);
+    } else if (call.client) {
+        told = call.client->native_answer(*body);
     }
     trial.upstream.succeeded();
     trial.succeeded(services_.clock.ticks(), answer.usage.usage.output);
     if (call.cache) {
-        call.cache->begin(trial.route.provider->kind,
-                          upstream.header("content-type").value_or("application/json"));
+        call.cache->begin(*call.kind, upstream.header("content-type").value_or("application/json"));
         call.cache->record(*body);
     }
     call.usage = answer.usage;
@@ -336,9 +339,11 @@ Async<Chat::Attempt> Chat::answer_json(Call& call, http::ClientResponse& upstrea
         co_await call.exchange.respond_error(std::move(settled.error()));
         co_return Attempt::answered;
     }
-    if (call.client && !call.is_native && call.client->is_stateful() && !call.is_client_gone) {
+    if (call.client && call.client->is_stateful() && !call.is_client_gone) {
         bool is_kept = co_await call.client->keep(call.billed);
-        if (!is_kept) told = call.client->answer(whole).value_or(told);
+        if (!is_kept)
+            told = call.is_native ? call.client->native_answer(*body)
+                                  : call.client->answer(whole).value_or(told);
     }
     if (call.cache) keep_answer(call);
     (call.is_client_gone ? call.metrics->client_left : call.metrics->completed).add();
@@ -401,7 +406,7 @@ Async<Chat::Attempt> Chat::answer_stream(Call& call, std::unique_ptr<http::Clien
         end = co_await relay_sound(call, *upstream);
     } else if (is_stream(call, *upstream)) {
         std::string type(*upstream->header("content-type"));
-        if (call.cache) call.cache->begin(trial.route.provider->kind, type);
+        if (call.cache) call.cache->begin(*call.kind, type);
         end = co_await relay_stream(call, *upstream, std::move(type), services_.clock);
     } else {
         end.error = upstream_error("the provider sent no event stream", "wrong content-type");
@@ -429,7 +434,7 @@ Async<Chat::Attempt> Chat::answer_stream(Call& call, std::unique_ptr<http::Clien
             upstream.reset();  // cancels it now, before the bill is written
             call.trail.fail(Code::cancelled, http::status_of(Code::cancelled));
             call.metrics->client_left.add();
-            bool pays = call.content_events > 0 && call.disconnect() == catalog::Disconnect::bill_delivered;
+            bool pays = call.has_delivered() && call.disconnect() == catalog::Disconnect::bill_delivered;
             if (pays) co_await settle(call, billing::Outcome::client_left);
             call.exchange.abort("");
             co_return Attempt::answered;
@@ -461,13 +466,29 @@ Async<void> Chat::finish_stream(Call& call, std::string last_event) {
         last_event.insert(
             0, "data: " + openrouter::usage_chunk(call.usage_chunk, receipt_of(call, services_.clock.now())) +
                    "\n\n");
-    bool is_told = call.client && !call.is_native;
-    if (is_told && call.client->is_stateful()) co_await call.client->keep(call.billed);
-    if (is_told) last_event = call.client->end(call.billed);
+    if (call.client && call.is_native) {
+        last_event = co_await end_native(call, std::move(last_event));
+    } else if (call.client) {
+        if (call.client->is_stateful()) co_await call.client->keep(call.billed);
+        last_event = call.client->end(call.billed);
+    }
     if (!call.exchange.has_begun()) call.mark_own_key();
     if (!call.exchange.has_begun())
         call.exchange.begin_stream(200, call.client ? call.client->stream_type() : "text/event-stream");
     co_await call.exchange.end(last_event);
+}
+
+// The edge reads what is to be kept from the last event, which then says whether it was.
+Async<std::string> Chat::end_native(Call& call, std::string last_event) {
+    std::string scratch, told;
+    std::string_view data = http::sse_data(last_event, scratch);
+    bool is_told = call.client->native_event(data, told);
+    if (call.client->is_stateful()) {
+        bool is_kept = co_await call.client->keep(call.billed);
+        if (!is_kept) told.clear();
+        if (!is_kept) is_told = call.client->native_event(data, told);
+    }
+    co_return is_told ? told : last_event;
 }
 
 // Content has been sent, so the client must learn in band that the rest is missing; it pays for what it got.
@@ -476,7 +497,7 @@ Async<void> Chat::break_stream(Call& call, Error error) {
     call.metrics->upstream_failed.add();
     LOG_WARN("stream broke", {"request", call.exchange.id().text()}, {"model", call.model->id},
              {"provider", call.provider->name}, {"detail", error.detail});
-    bool pays = info(call.endpoint).is_media ? call.images > 0 : call.content_events > 0;
+    bool pays = info(call.endpoint).is_media ? call.images > 0 : call.has_delivered();
     if (pays) co_await settle(call, billing::Outcome::upstream_failed);
     call.exchange.abort(error_event(call, error));
 }

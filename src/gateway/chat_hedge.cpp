@@ -140,6 +140,8 @@ struct Chat::Race {
 bool Chat::may_hedge(const Call& call, const catalog::Route& route) const {
     const EndpointInfo endpoint = info(call.endpoint);
     if (!call.request.stream || !endpoint.has_output || endpoint.is_media) return false;
+    // What runs at the provider may do something, and costs by the use.
+    if (call.request.tool_calls_max > 0) return false;
     // A local model's turn is dear.
     return !route.provider->is_runtime() && call.trail.attempt_count + 2 <= Trail::attempts_max;
 }

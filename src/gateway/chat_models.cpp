@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "gateway/chat.hpp"
+#include "gateway/native.hpp"
 
 namespace nebula::gateway {
 namespace {
@@ -15,16 +16,18 @@ std::unexpected<Error> no_model(const std::string& id, const char* member) {
     return fail(Code::not_found, "the model '" + id + "' does not exist or is not available", member);
 }
 
-// Whether some provider of the models speaks the client's own API.
+const routing::Preferences* wishes(const Call& call) { return call.request.routing.preferences.get(); }
+
+// Whether some provider that may be asked takes the client's own bytes.
 bool has_native_route(const Call& call) {
-    return std::ranges::any_of(call.all_models(), [&call](const auto& model) {
-        return std::ranges::any_of(model->routes, [&call](const catalog::Route& route) {
-            return provider_of(route.provider->kind).wire() == call.client->wire();
+    const routing::Preferences* wanted = wishes(call);
+    return std::ranges::any_of(call.all_models(), [&](const auto& model) {
+        return std::ranges::any_of(model->routes, [&](const catalog::Route& route) {
+            return passes_natively(call, *route.provider) &&
+                   (wanted == nullptr || routing::is_allowed(*model, route, *wanted));
         });
     });
 }
-
-const routing::Preferences* wishes(const Call& call) { return call.request.routing.preferences.get(); }
 
 }  // namespace
 
@@ -99,11 +102,11 @@ void Chat::ask(Call& call, std::shared_ptr<const catalog::Model> model) {
 void Chat::bound(Call& call) {
     std::int64_t context = call.model->context_length;
     std::int64_t prompt_max = static_cast<std::int64_t>(call.request.prompt_bytes) + template_tokens;
+    prompt_max = std::max(context, prompt_max) * (1 + call.request.tool_calls_max);
     std::int64_t output_max = std::max(context, call.request.asked_output().value_or(0));
     const EndpointInfo endpoint = info(call.endpoint);
     bool may_generate = endpoint.has_output || endpoint.is_media;
-    call.bounds = {std::max(context, prompt_max), may_generate ? output_max * call.request.n : 0,
-                   call.request.seconds_max};
+    call.bounds = {prompt_max, may_generate ? output_max * call.request.n : 0, call.request.seconds_max};
 }
 
 // The first model's refusal is the request's; further ones are merely not tried.

@@ -38,6 +38,8 @@ struct ChatRequest {
     std::string size, quality;     // of images, as asked for
     std::int64_t seconds = 0;      // of the sound to be read, by the file
     std::int64_t seconds_max = 0;  // that a report of the provider can be true up to
+    // Uses of tools that run at the provider, at most; each may read the whole prompt again.
+    std::int64_t tool_calls_max = 0;
 
     routing::Found routing;  // who shall answer
 
@@ -64,6 +66,12 @@ Result<ChatRequest> parse_request(std::string_view body, Endpoint endpoint);
 /// object, missing or wrong type, repeated member (upstream might read the other one).
 Result<ChatRequest> parse_chat_request(std::string_view body);
 
+/// One stretch replaced.
+struct Edit {
+    Span where;
+    std::string text;
+};
+
 struct Edits {
     std::string_view upstream_model = {};         // replaces model when different
     bool keeps_routing = false;                   // leave the members about routing in, but `models`
@@ -78,6 +86,11 @@ struct EditedBody {
     std::vector<std::string_view> pieces;
     std::string joined() const;
 };
+/// Edits in any order; what is inserted at one place stands before what is replaced there.
+EditedBody apply_edits(std::string_view body, std::vector<Edit> edits);
+/// Takes members of an object (each with its name) or elements of an array out together with their commas.
+/// Of a run of neighbours at the end, the comma before it goes. `members` stand in order.
+void add_removals(std::string_view body, const std::vector<Span>& members, std::vector<Edit>& edits);
 EditedBody edit_chat_request(std::string_view body, const ChatRequest& request, const Edits& edits);
 
 }  // namespace nebula::gateway

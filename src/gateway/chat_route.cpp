@@ -4,6 +4,7 @@
 #include "base/log.hpp"
 #include "base/text.hpp"
 #include "gateway/chat.hpp"
+#include "gateway/native.hpp"
 #include "http/dialects.hpp"
 
 namespace nebula::gateway {
@@ -48,7 +49,11 @@ routing::Candidates Chat::plan_routes(const Call& call) const {
             routing::affinity_of(*call.model, session, routing.user, call.body.substr(span.at, span.length),
                                  call.key ? call.key->account.value : 0);
     }
-    return with_own_keys(call, routing::plan(question, upstreams_));
+    routing::Candidates order = routing::plan(question, upstreams_);
+    if (call.untranslatable)  // the others would only use up attempts
+        std::erase_if(order,
+                      [&call](const auto& one) { return !passes_natively(call, *one.route->provider); });
+    return with_own_keys(call, std::move(order));
 }
 
 Async<void> Chat::forward(Call& call) {

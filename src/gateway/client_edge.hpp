@@ -30,8 +30,8 @@ class ClientEdge {
         (void)body, (void)account;
         co_return Result<void>();
     }
-    /// When the answer is charged, before its last byte: stores it. False: that failed, and answer() and
-    /// end() say so from now on.
+    /// When the answer is charged, before its last byte: stores it. False: that failed, and answer(), end()
+    /// and their native forms say so from now on.
     virtual Async<bool> keep(billing::TokenUsage usage) {
         (void)usage;
         co_return true;
@@ -48,9 +48,26 @@ class ClientEdge {
     virtual std::string_view native_path() const { return {}; }
     /// For a wire of its own: what must be known of the client's body to pass it through. Spans are of it.
     virtual Result<ChatRequest> native(std::string_view body) { return parse_request(body, Endpoint::chat); }
+    /// Whether that provider, which speaks the same wire, may get this request as it is.
+    virtual bool may_pass(const catalog::Provider& provider) const {
+        (void)provider;
+        return true;
+    }
+    /// native_body() says more than the client's bytes do, which nobody has looked at.
+    virtual bool adds_texts() const { return false; }
     /// The client's body for a provider of the same wire.
     virtual std::string native_body(std::string_view body, const ChatRequest& native, const Edits& edits) {
         return edit_chat_request(body, native, edits).joined();
+    }
+    /// A whole answer of a provider of the same wire as the client gets it; empty: as it is.
+    virtual std::string native_answer(std::string_view body) {
+        (void)body;
+        return {};
+    }
+    /// The same of one event with `data`, appended to `out`; false: as it is.
+    virtual bool native_event(std::string_view data, std::string& out) {
+        (void)data, (void)out;
+        return false;
     }
     /// The client's form of a whole answer (checked before: an object with choices).
     virtual Result<std::string> answer(std::string_view openai_answer) = 0;

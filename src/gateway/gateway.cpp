@@ -279,8 +279,10 @@ struct Gateway::Impl {
             stored.register_routes(router, base, dialect);
             add(router, http::Method::post, std::string(base) + "/responses", dialect,
                 [this](http::Exchange& exchange) {
+                    bool may_be_native = services.catalog.current()->has_responses;
                     return chat.handle_client(
-                        exchange, responses::make_edge(exchange.id(), services.clock, services.responses));
+                        exchange, responses::make_edge(exchange.id(), services.clock, services.responses,
+                                                       may_be_native));
                 });
         }
     }

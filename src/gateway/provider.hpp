@@ -18,7 +18,7 @@
 namespace nebula::gateway {
 
 /// APIs by what their bytes look like.
-enum class Wire : std::uint8_t { openai, anthropic, ollama, gemini };
+enum class Wire : std::uint8_t { openai, responses, anthropic, ollama, gemini };
 
 /// One attempt at one provider, on its I/O thread.
 class Translator {
@@ -43,6 +43,9 @@ class Translator {
     /// Something was told that OpenAI's stream has no place for, such as a tool that runs at the provider:
     /// a client of the provider's own API must not wait for the first text.
     virtual bool has_begun() const { return false; }
+
+    /// Uses of tools that ran at the provider, as far as it has told by now.
+    virtual std::int64_t tool_calls() const { return 0; }
 };
 
 /// A kind of provider. Stateless; any thread.
@@ -79,5 +82,7 @@ class Provider {
 
 /// Of a configured provider's kind; lives for ever.
 const Provider& provider_of(catalog::ProviderKind kind);
+/// The same for clients of an API that only some providers of a kind have beside their usual one.
+const Provider& provider_of(const catalog::Provider& provider, Wire client);
 
 }  // namespace nebula::gateway

@@ -23,14 +23,6 @@ bool has_valid_escapes(std::string_view raw) {
     return true;
 }
 
-bool is_json(std::string_view text) {
-    boost::system::error_code failed;
-    boost::json::parse_options options;
-    options.max_depth = 256;
-    (void)boost::json::parse(text, failed, {}, options);
-    return !failed;
-}
-
 // A token carries the white space behind it.
 std::string_view trimmed(std::string_view token) {
     while (!token.empty() && static_cast<unsigned char>(token.back()) <= ' ') token.remove_suffix(1);
@@ -38,6 +30,14 @@ std::string_view trimmed(std::string_view token) {
 }
 
 }  // namespace
+
+bool is_json(std::string_view text) {
+    boost::system::error_code failed;
+    boost::json::parse_options options;
+    options.max_depth = 256;
+    (void)boost::json::parse(text, failed, {}, options);
+    return !failed;
+}
 
 bool string(ondemand::value& value, std::string_view& raw) {
     std::string_view token = value.raw_json_token();

@@ -25,6 +25,39 @@ bool scalar(ondemand::value& value, std::string_view& raw);
 /// An object or array, checked to be JSON all through.
 bool structure(ondemand::value& value, std::string_view& raw);
 
+/// The string with its quotes when it is one; anything else is passed over. False when it is no string of
+/// JSON.
+inline bool take(ondemand::value& value, std::string_view& raw) {
+    return !is_string(value) || string(value, raw);
+}
+/// The same, decoded.
+inline bool take_text(ondemand::value& value, std::string& out) {
+    if (!is_string(value)) return true;
+    std::string_view text;
+    if (value.get_string().get(text)) return false;
+    out = text;
+    return true;
+}
+
+/// Whether the whole text is one value of JSON.
+bool is_json(std::string_view text);
+
+/// Calls `take` with key and value of each member of the object; false when the JSON is broken or `take` says
+/// so. Anything but an object is passed over.
+template <class Take>
+bool each_member(ondemand::value& value, Take take) {
+    if (!is_of(value, ondemand::json_type::object)) return true;
+    ondemand::object object;
+    if (value.get_object().get(object)) return false;
+    for (auto field : object) {
+        ondemand::field member;
+        if (std::move(field).get(member)) return false;
+        ondemand::value inner = member.value();
+        if (!take(member.key(), inner)) return false;
+    }
+    return true;
+}
+
 /// What stands between the quotes of a raw string: pieces of one text may be put together before anybody
 /// decodes them.
 inline std::string_view inside(std::string_view raw) {

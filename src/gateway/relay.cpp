@@ -73,12 +73,16 @@ class Relay {
             std::string_view data = call_.kind->streams_lines() ? event : http::sse_data(event, scratch_);
             auto end = call_.translator ? read_foreign(event, data) : read_openai(event, data);
             if (end) return end;
-            if (!started_ && unsent_.size() > unsent_bytes_max)
+            if (!started_ && unsent_.size() > unsent_bytes_max + repeated_bytes_max())
                 return failure(
                     broken("the provider's stream has no content", "too much before the first content"));
         }
         return std::nullopt;
     }
+
+    // What a provider repeats of the request before it says anything, as the Responses API does: twice, and
+    // perhaps with more escapes.
+    std::size_t repeated_bytes_max() const { return call_.is_native ? 4 * call_.client_body.size() : 0; }
 
     // An event of another API: each chunk that it becomes is metered; what the client gets is the event
     // itself when it speaks that API, else the chunks.
@@ -94,7 +98,7 @@ class Relay {
         }
         if (call_.is_native) {
             started_ = started_ || call_.translator->has_begun();
-            queue(event);
+            queue_native(event, data);
         }
         return std::nullopt;
     }
@@ -235,6 +239,13 @@ class Relay {
         return std::exchange(held_, {});
     }
 
+    void queue_native(std::string_view event, std::string_view data) {
+        marked_.clear();
+        if (!call_.client->native_event(data, marked_)) return queue(event);
+        if (!run_.empty()) unsent_ += std::exchange(run_, {});
+        unsent_ += marked_;
+    }
+
     // Neighbouring events leave in one write without being copied; others are copied behind what waits.
     void queue(std::string_view event) {
         if (!unsent_.empty()) {
@@ -290,6 +301,7 @@ class Relay {
     Framer framer_;
     std::string scratch_;
     std::string lines_;     // what an event of another API becomes
+    std::string marked_;    // an event of the client's own API that is not told as it came
     std::string unsent_;    // events that wait, copied
     std::string_view run_;  // neighbouring events of the current piece
     std::string held_;      // the end of an image or text, until it is paid for or not the last

@@ -25,14 +25,17 @@ using namespace nebula::gateway;
 }
 
 // Halves of surrogate pairs are let through, as JSON's grammar does; this parser does not take them.
-void require_json(std::string text) {
+bool is_json(std::string text) {
     for (std::size_t at = text.find("\\u"); at != std::string::npos; at = text.find("\\u", at + 2))
         if (at + 6 <= text.size() && (text[at + 2] | 0x20) == 'd') text.replace(at + 2, 4, "0020");
     boost::system::error_code failed;
     boost::json::parse_options options;
     options.max_depth = 4096;
     (void)boost::json::parse(text, failed, {}, options);
-    if (failed) stop("not JSON", text);
+    return !failed;
+}
+void require_json(std::string text) {
+    if (!is_json(text)) stop("not JSON", text);
 }
 
 void require_stream(std::string_view out, bool is_lines) {
@@ -64,7 +67,7 @@ std::unique_ptr<ClientEdge> make(unsigned which, const Clock& clock) {
         case 5:
             return ollama::make_edge(ollama::Kind::embeddings, clock);
         default:
-            return responses::make_edge(RequestId{1}, clock);
+            return responses::make_edge(RequestId{1}, clock, nullptr, true);
     }
 }
 
@@ -91,6 +94,14 @@ void fuzz_native(ClientEdge& edge, std::string_view text) {
     auto again = edge.native(told);
     if (!again || again->model != "up\"stream" || again->asked_output().value_or(9) > 3)
         stop("not as edited", told);
+}
+
+// What a provider of the same API says stays JSON when it is marked as ours.
+void fuzz_marks(ClientEdge& edge, std::string_view text) {
+    bool was_json = is_json(std::string(text));
+    std::string answer = edge.native_answer(text), event;
+    if (was_json && !answer.empty()) require_json(answer);
+    if (was_json && edge.native_event(text, event)) require_json(event.substr(event.find("data: ") + 6));
 }
 
 void fuzz_request(ClientEdge& edge, unsigned which, std::string_view text) {
@@ -149,6 +160,7 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
     if (what == 1) {
         auto answer = edge->answer(text);
         if (answer) require_json(*answer);
+        fuzz_marks(edge, text);
     } else if (which != 3 && which != 5) {  // embeddings do not stream
         fuzz_stream(*edge, which == 1 || which == 2, text);
     }

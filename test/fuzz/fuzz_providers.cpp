@@ -11,6 +11,7 @@
 
 #include "gateway/completion.hpp"
 #include "gateway/provider.hpp"
+#include "gateway/providers/openai/openai.hpp"
 
 namespace {
 
@@ -33,8 +34,13 @@ void require_json(std::string text) {
     if (failed) stop("not JSON", text);
 }
 
-constexpr std::array kinds{catalog::ProviderKind::anthropic, catalog::ProviderKind::ollama,
-                           catalog::ProviderKind::gemini};
+const Provider& provider_at(unsigned index) {
+    if (index == 3) return openai::responses_provider();
+    constexpr std::array kinds{catalog::ProviderKind::anthropic, catalog::ProviderKind::ollama,
+                               catalog::ProviderKind::gemini};
+    return provider_of(kinds[index]);
+}
+constexpr unsigned kinds_count = 4;
 constexpr UsageBounds bounds{1'000'000, 1'000'000};
 
 // What every kind takes, so that answers have a request before them.
@@ -85,8 +91,8 @@ void fuzz_stream(Translator& translator, std::string_view text) {
 
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
     if (size == 0) return 0;
-    const Provider& provider = provider_of(kinds[data[0] % kinds.size()]);
-    unsigned what = data[0] / kinds.size() % 3;
+    const Provider& provider = provider_at(data[0] % kinds_count);
+    unsigned what = data[0] / kinds_count % 3;
     bool is_embedding = data[0] >= 128 && provider.serves(Endpoint::embeddings);
     Endpoint endpoint = is_embedding ? Endpoint::embeddings : Endpoint::chat;
     std::string_view text(reinterpret_cast<const char*>(data) + 1, size - 1);
@@ -95,7 +101,8 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
         fuzz_request(*translator, text);
         return 0;
     }
-    if (!translator->request(plain)) stop("the plain request is refused", plain);
+    bool takes_requests = provider.wire() != Wire::responses;  // but those in its own words
+    if (takes_requests && !translator->request(plain)) stop("the plain request is refused", plain);
     if (what == 1)
         fuzz_answer(*translator, endpoint, text);
     else if (!is_embedding)  // they do not stream

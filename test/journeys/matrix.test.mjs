@@ -49,7 +49,9 @@ before(async () => {
   s = await stage({
     models: kinds.map(({ name }) => model(`demo/${name}:1`, { provider: name, upstream: `upstream-${name}` })),
     providers: (fake) =>
-      kinds.map(({ name, base_url }) => provider(name, base_url(fake), { kind: name, breaker_failures: 100000 })),
+      kinds.map(({ name, base_url, settings }) =>
+        provider(name, base_url(fake), { kind: name, breaker_failures: 100000, ...settings }),
+      ),
   });
 });
 after(() => s?.close());

@@ -27,7 +27,8 @@ import { anthropic } from './fake_wire_anthropic.mjs';
 import { gemini } from './fake_wire_gemini.mjs';
 import { media } from './fake_wire_media.mjs';
 import { ollama } from './fake_wire_ollama.mjs';
+import { responses } from './fake_wire_responses.mjs';
 
-const wires = [anthropic, gemini, ollama, media, openai]; // the last one takes what is left
+const wires = [anthropic, gemini, ollama, media, responses, openai]; // the last one takes what is left
 
 export const wire_of = (path) => wires.find((wire) => wire.serves(path));

@@ -2,6 +2,8 @@
 // request. `asked` returns what a scenario of matrix_clients.mjs says, as far as the API can say it:
 //   { system, question, tools: [names], results: [texts], image: base64, schema, thinks, cap }
 
+import assert from 'node:assert/strict';
+
 const root_of = (fake) => fake.base_url.replace(/\/v1$/, '');
 const text_of = (content) =>
   typeof content === 'string' ? content : (content ?? []).flatMap((part) => (part.type === 'text' ? [part.text] : [])).join('');
@@ -83,5 +85,30 @@ const gemini = {
   },
 };
 
-/** A kind is tested as soon as it stands here. */
-export const kinds = [openai, anthropic, ollama, gemini];
+/** Clients of the Responses API pass; all others are served by chat completions beside it. */
+const responses = {
+  name: 'responses',
+  settings: { kind: 'openai', responses: true },
+  base_url: (fake) => fake.base_url,
+  asked(record) {
+    const { body, path } = record;
+    if (!path.endsWith('/responses')) return openai.asked(record);
+    const of = (type) => body.input.filter((item) => (item.type ?? 'message') === type);
+    const { content } = of('message')[0];
+    const parts = typeof content === 'string' ? [{ type: 'input_text', text: content }] : content;
+    assert.equal(body.store, false, 'nothing is kept at the provider');
+    return {
+      system: body.instructions ?? '',
+      question: parts.flatMap((part) => part.text ?? []).join(''),
+      tools: (body.tools ?? []).map((t) => t.name),
+      results: of('function_call_output').map((item) => [item.call_id, item.output]),
+      image: parts.find((part) => part.type === 'input_image')?.image_url.split(',')[1],
+      schema: body.text?.format?.schema,
+      thinks: body.reasoning !== undefined,
+      cap: body.max_output_tokens,
+    };
+  },
+};
+
+/** A kind is tested as soon as it stands here. `settings`: of the provider, beside its kind of that name. */
+export const kinds = [openai, responses, anthropic, ollama, gemini];

@@ -125,9 +125,9 @@ std::size_t ResponseCache::entries() const {
     return order_.size();
 }
 
-void Recording::begin(catalog::ProviderKind kind, std::string_view content_type) {
+void Recording::begin(const Provider& kind, std::string_view content_type) {
     entry_ = std::make_shared<CacheEntry>();
-    entry_->kind = kind;
+    entry_->kind = &kind;
     entry_->content_type = content_type;
     is_good_ = true;
 }

@@ -25,6 +25,8 @@
 
 namespace nebula::gateway {
 
+class Provider;
+
 struct CacheSettings {  // [cache]
     std::int64_t bytes_max = 64 * 1024 * 1024;
     std::int64_t entry_bytes_max = 1024 * 1024;
@@ -41,8 +43,8 @@ struct CacheEntry {
     std::string bytes;                // the pieces one behind the other, then 64 readable bytes
     std::vector<std::uint32_t> ends;  // of each piece
     std::string content_type;
-    catalog::ProviderKind kind = catalog::ProviderKind::openai;  // who understands it
-    RequestId source;                                            // that was answered with it first
+    const Provider* kind = nullptr;  // who understands it
+    RequestId source;                // that was answered with it first
     billing::TokenUsage usage;
     billing::Prices prices;  // that the first one paid
     Ticks stored_at{}, expires_at{};
@@ -100,7 +102,7 @@ class Recording {
     ~Recording() { cache_.give_back(reserved_); }
 
     /// Of one provider's answer; forgets what another one began.
-    void begin(catalog::ProviderKind kind, std::string_view content_type);
+    void begin(const Provider& kind, std::string_view content_type);
     /// A body or one event. False from the first one on that a bound refuses.
     bool add(std::string_view piece);
     bool is_good() const { return is_good_; }
@@ -141,6 +143,7 @@ struct CacheScope {
     std::string_view path = {};     // of that API: one body may mean something at two of them
     std::string_view headers = {};  // that providers see
     bool is_stream = false;
+    bool is_repeated = false;  // answers repeat members that change nothing else: they are not left out
 };
 /// SHA-256 over the scope and the members of `body` sorted by name, without white space and without those
 /// that do not change the answer. Nothing when `body` is no JSON object.

@@ -6,6 +6,7 @@
 
 #include "async/io_thread.hpp"
 #include "gateway/cache/flights.hpp"
+#include "gateway/provider.hpp"
 
 namespace nebula::gateway {
 namespace {
@@ -80,9 +81,9 @@ TEST(Recording, PlaysBackTheSamePieces) {
     Bench bench;
     ResponseCache cache(bench.settings, bench.clock, bench.metrics);
     Recording recording(cache);
-    recording.begin(catalog::ProviderKind::openai, "text/plain");
+    recording.begin(provider_of(catalog::ProviderKind::openai), "text/plain");
     EXPECT_TRUE(recording.add("of an attempt that failed"));
-    recording.begin(catalog::ProviderKind::openai, "text/event-stream");
+    recording.begin(provider_of(catalog::ProviderKind::openai), "text/event-stream");
     for (std::string_view piece : {"data: 1\n\n", "data: 22\n\n", "data: [DONE]\n\n"})
         EXPECT_TRUE(recording.add(piece));
     auto entry = recording.finish(RequestId{7}, {1, 0, 2}, {}, 5s);
@@ -109,7 +110,7 @@ TEST(Recording, EndsAtTheBoundOfOneEntryAndOfAllTogether) {
     ResponseCache cache(bench.settings, bench.clock, bench.metrics);
     auto begun = [&cache] {
         auto recording = std::make_unique<Recording>(cache);
-        recording->begin(catalog::ProviderKind::openai, "");
+        recording->begin(provider_of(catalog::ProviderKind::openai), "");
         return recording;
     };
     auto fits = begun(), bursts = begun();

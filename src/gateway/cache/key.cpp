@@ -80,8 +80,10 @@ std::optional<Sha256> cache_key(const CacheScope& scope, std::string_view body) 
         if (std::move(field).get(member) || member.unescaped_key().get(name)) return std::nullopt;
         std::string owned(name);
         if (simdjson::to_json_string(member.value()).get(text)) return std::nullopt;
-        if (std::ranges::find(ignored_members, owned) == std::end(ignored_members))
-            members.emplace_back(std::move(owned), text);
+        bool is_ignored = scope.is_repeated
+                              ? owned == "stream"
+                              : std::ranges::find(ignored_members, owned) != std::end(ignored_members);
+        if (!is_ignored) members.emplace_back(std::move(owned), text);
     }
     std::ranges::sort(members, [](const auto& a, const auto& b) {
         return a.first != b.first ? a.first < b.first : a.second.data() < b.second.data();

@@ -17,7 +17,7 @@ struct CacheUse {
     Recording recording;                    // of its answer
 
     /// Another provider's answer begins.
-    void begin(catalog::ProviderKind kind, std::string_view content_type) {
+    void begin(const Provider& kind, std::string_view content_type) {
         if (flight) recording.begin(kind, content_type);
     }
     /// A body or one event of it. What is too large is not worth waiting for.

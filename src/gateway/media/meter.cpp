@@ -71,6 +71,7 @@ std::int64_t units_asked(const Call& call) {
     if (unit == "character") return call.request.characters;
     if (unit == "document") return call.request.documents;
     if (unit == "second") return call.request.seconds;
+    if (unit == "tool_call") return call.request.tool_calls_max;
     return 0;
 }
 
@@ -107,6 +108,8 @@ Metered meter(const Call& call, billing::Outcome outcome) {
     metered.usage.units = units_asked(call);
     if (call.model->unit == "image" && outcome != billing::Outcome::client_left) {
         metered.usage.units = endpoint.is_image ? images_made(call) : 0;
+    } else if (call.model->unit == "tool_call") {
+        metered.usage.units = std::min(call.tool_calls(), metered.usage.units);
     } else if (call.model->unit == "second" && endpoint.is_media) {
         if (call.usage.seconds > 0)
             metered.usage.units = call.usage.seconds;

@@ -132,10 +132,6 @@ bool is_plain(std::string_view name) {
 Result<Native> read_native(std::string_view body) { return Reader(body).read(); }
 
 std::string edit_native(std::string_view body, const Native& native, const Edits& edits) {
-    struct Edit {
-        Span where;
-        std::string text;
-    };
     std::vector<Edit> all;
     if (!edits.upstream_model.empty() && edits.upstream_model != native.request.model)
         all.push_back({native.request.model_value, json_string(edits.upstream_model)});
@@ -158,14 +154,7 @@ std::string edit_native(std::string_view body, const Native& native, const Edits
     } else if (!members.empty()) {
         all.push_back({{native.request.object_open, 0}, R"("options":{)" + members + "},"});
     }
-    std::ranges::sort(all, {}, [](const Edit& edit) { return edit.where.at; });
-    std::string out;
-    std::size_t at = 0;
-    for (const Edit& edit : all) {
-        out.append(body.substr(at, edit.where.at - at)).append(edit.text);
-        at = edit.where.at + edit.where.length;
-    }
-    return out.append(body.substr(at));
+    return apply_edits(body, std::move(all)).joined();
 }
 
 bool may_pass(const boost::json::object& body) {

@@ -77,6 +77,7 @@ class Kind {
     /// The event that reports an error; empty: the API has none.
     virtual std::string error_event(std::string_view message) const = 0;
 
+    bool translates_requests = true;  // else only answers are: nobody but clients of the API is sent there
     // What the API cannot say.
     bool keeps_call_ids = true;
     bool keeps_image_urls = true;   // http URLs; data URLs are expected of everybody

@@ -174,7 +174,8 @@ void check_random(const Kind& kind, std::uint64_t seed, int rounds) {
     Generator generator(seed);
     for (int round = 0; round < rounds && !testing::Test::HasFailure(); ++round) {
         SCOPED_TRACE("seed " + std::to_string(seed) + ", round " + std::to_string(round));
-        expect_same_request(kind, generator.request());
+        std::string request = generator.request();
+        if (kind.translates_requests) expect_same_request(kind, request);
         Said said = generator.said();
         auto answer = kind.make()->answer(escaped_randomly(kind.answer(said), generator.random()));
         ASSERT_TRUE(answer.has_value());

@@ -28,8 +28,11 @@ std::string usage_json(const ToldUsage& usage) {
     constexpr std::int64_t sane = std::int64_t{1} << 60;
     if (prompt && completion && *prompt >= 0 && *completion >= 0 && *prompt < sane && *completion < sane)
         out.append(",\"total_tokens\":").append(std::to_string(*prompt + *completion));
-    if (!usage.cached.empty())
-        out.append(",\"prompt_tokens_details\":{\"cached_tokens\":").append(usage.cached).append("}");
+    if (!usage.cached.empty()) {
+        out.append(",\"prompt_tokens_details\":{\"cached_tokens\":").append(usage.cached);
+        if (!usage.written.empty()) out.append(",\"cache_write_tokens\":").append(usage.written);
+        out.append("}");
+    }
     if (!usage.reasoning.empty())
         out.append(",\"completion_tokens_details\":{\"reasoning_tokens\":")
             .append(usage.reasoning)

@@ -18,6 +18,7 @@ struct ToldUsage {
     std::string_view completion = {};  // reasoning included
     std::string_view cached = {};      // of the prompt
     std::string_view reasoning = {};   // of the completion
+    std::string_view written = {};     // of the prompt, to a cache
     bool is_told() const { return !prompt.empty() && !completion.empty(); }
 };
 

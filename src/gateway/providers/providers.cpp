@@ -23,4 +23,9 @@ const Provider& provider_of(catalog::ProviderKind kind) {
     return openai::provider();
 }
 
+const Provider& provider_of(const catalog::Provider& provider, Wire client) {
+    bool speaks_responses = client == Wire::responses && provider.has_responses;
+    return speaks_responses ? openai::responses_provider() : provider_of(provider.kind);
+}
+
 }  // namespace nebula::gateway

@@ -239,14 +239,9 @@ class Translation {
     Translation(const json::object& from, const Memory& memory) : from_(from), memory_(memory) {}
 
     Result<Translated> run() {
-        using Step = Result<void> (Translation::*)();
-        for (Step step :
-             {&Translation::refuse, &Translation::basics, &Translation::messages, &Translation::tools,
-              &Translation::tool_choice, &Translation::text, &Translation::reasoning}) {
-            auto done = (this->*step)();
-            if (!done) return fail(std::move(done.error()));
-        }
-        Translated done{json::serialize(out_), echo()};
+        for (Step step : {&Translation::refuse, &Translation::basics})
+            if (auto done = (this->*step)(); !done) return fail(std::move(done.error()));
+        Translated done{chat(), echo()};
         const json::value* wanted = given(from_, "store");
         done.stores =
             memory_.is_on && (wanted != nullptr ? *wanted == json::value(true) : memory_.stores_by_default);
@@ -255,6 +250,15 @@ class Translation {
     }
 
    private:
+    using Step = Result<void> (Translation::*)();
+
+    Result<std::string> chat() {
+        for (Step step : {&Translation::messages, &Translation::tools, &Translation::tool_choice,
+                          &Translation::text, &Translation::reasoning})
+            if (auto done = (this->*step)(); !done) return fail(std::move(done.error()));
+        return json::serialize(out_);
+    }
+
     // What needs a server that remembers.
     Result<void> refuse() {
         if (given(from_, "previous_response_id") != nullptr && memory_.previous.empty())
@@ -425,9 +429,10 @@ class Translation {
         json::array items;
         if (input->is_string())
             items.push_back(json::object{{"role", "user"}, {"content", *input}});
-        else
+        else if (input->is_array())
             items = input->get_array();
         for (json::value& one : items) {
+            if (!one.is_object()) continue;
             json::object& item = one.get_object();
             if (text_of(item, "type").empty()) item["type"] = "message";
             if (text_of(item, "type") == "message") complete(item);

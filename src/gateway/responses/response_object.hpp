@@ -15,7 +15,7 @@ namespace nebula::gateway::responses {
 
 /// What a request becomes: the chat request, and what the response object repeats of it.
 struct Translated {
-    std::string chat;
+    Result<std::string> chat;    // an error: only a provider of the same API could be asked it
     std::string echo;            // JSON members, without braces
     bool stores = false;         // the response is to be stored
     boost::json::array input{};  // then: the items that the request adds to the conversation, without ids

@@ -13,8 +13,8 @@ namespace nebula::gateway::responses {
 /// The chat request that a Responses request becomes. Errors name the member.
 Result<std::string> to_chat_request(std::string_view body);
 
-/// One per request.
+/// One per request. `may_be_native`: some provider speaks this API itself.
 std::unique_ptr<ClientEdge> make_edge(RequestId request, const Clock& clock,
-                                      records::StoredResponses* store = nullptr);
+                                      records::StoredResponses* store = nullptr, bool may_be_native = false);
 
 }  // namespace nebula::gateway::responses

@@ -1,9 +1,13 @@
 // Chat chunks → typed events. Texts are copied as the JSON they are, without being decoded; they are kept,
-// because the events at the end of an item and of the response tell them whole again.
+// because the events at the end of an item and of the response tell them whole again. Between providers of
+// the same API and the client events pass as they are, but for the marks of a response of ours.
+#include <algorithm>
+
 #include "base/log.hpp"
 #include "base/text.hpp"
 #include "gateway/chunk_reader.hpp"
 #include "gateway/responses/memory.hpp"
+#include "gateway/responses/native.hpp"
 #include "gateway/responses/response_object.hpp"
 #include "gateway/responses/responses.hpp"
 
@@ -12,10 +16,22 @@ namespace {
 
 constexpr std::size_t answer_bytes_max = 32 * 1024 * 1024;
 
+// Of items that we wrote ourselves.
+bool has_media(std::string_view items) {
+    constexpr std::string_view marks[] = {R"("input_image")", R"("input_file")", R"("input_audio")",
+                                          R"("computer_screenshot")", R"("image_generation_call")"};
+    return std::ranges::any_of(
+        marks, [items](std::string_view mark) { return items.find(mark) != std::string_view::npos; });
+}
+
 class Edge final : public ClientEdge, private ChunkSink {
    public:
-    Edge(RequestId request, const Clock& clock, records::StoredResponses* store)
-        : clock_(clock), request_(request), object_(request, clock.now()), store_(store) {}
+    Edge(RequestId request, const Clock& clock, records::StoredResponses* store, bool may_be_native)
+        : clock_(clock),
+          request_(request),
+          object_(request, clock.now()),
+          store_(store),
+          may_be_native_(may_be_native) {}
 
     const char* api() const override { return "responses"; }
     Result<std::string> request(std::string_view body) override {
@@ -25,6 +41,7 @@ class Edge final : public ClientEdge, private ChunkSink {
         object_.set_stored(translated->stores);
         stores_ = translated->stores;
         if (stores_) input_ = with_ids(std::move(translated->input), request_);
+        if (may_be_native_) read(body);
         memory_.earlier = {};
         return std::move(translated->chat);
     }
@@ -32,6 +49,46 @@ class Edge final : public ClientEdge, private ChunkSink {
         auto told = to_response(openai_answer, object_, clock_.now());
         if (told && stores_) response_ = *told;
         return told;
+    }
+
+    // Only a request that may pass as it is speaks the API to others; what keeps it from that, the
+    // translation refuses.
+    Wire wire() const override { return passes_ ? Wire::responses : Wire::openai; }
+    Result<ChatRequest> native(std::string_view body) override {
+        if (!std::exchange(is_read_, false)) {
+            auto native = read_native(body);
+            if (!native) return fail(std::move(native.error()));
+            native_ = std::move(*native);
+        }
+        ChatRequest& request = native_.request;
+        request.prompt_bytes += earlier_.size();
+        request.has_media = request.has_media || has_media(earlier_);
+        return request;
+    }
+    bool may_pass(const catalog::Provider& provider) const override {
+        return std::ranges::all_of(native_.hosted, [&provider](const std::string& type) {
+            return std::ranges::any_of(provider.hosted_tools, [&type](const std::string& listed) {
+                return type == listed || type.starts_with(listed + "_");
+            });
+        });
+    }
+    bool adds_texts() const override { return !earlier_.empty(); }
+    std::string native_body(std::string_view body, const ChatRequest&, const Edits& edits) override {
+        return edit_native(body, native_, edits, earlier_);
+    }
+    std::string native_answer(std::string_view body) override {
+        auto marked = mark(body, false);
+        return marked ? std::move(marked->json) : std::string();
+    }
+    bool native_event(std::string_view data, std::string& out) override {
+        if (data.empty()) return false;
+        is_started_ = true;
+        ++sequence_;
+        if (data.find("\"response\"") == std::string_view::npos) return false;
+        auto marked = mark(data, true);
+        if (marked)
+            out.append("event: ").append(marked->type).append("\ndata: ").append(marked->json).append("\n\n");
+        return marked.has_value();
     }
 
     bool is_stateful() const override { return store_ != nullptr && store_->is_on(); }
@@ -71,6 +128,7 @@ class Edge final : public ClientEdge, private ChunkSink {
         reader_.restart();
         is_started_ = is_closed_ = false;
         tail_.clear();
+        response_.clear();
         ending_ = {};
         reasoning_tokens_ = sequence_ = 0;
         output_.clear();
@@ -100,6 +158,22 @@ class Edge final : public ClientEdge, private ChunkSink {
 
    private:
     enum class Item { none, reasoning, message, call };
+
+    void read(std::string_view body) {
+        auto native = read_native(body);
+        passes_ = is_read_ = native.has_value();
+        if (!passes_) return;
+        native_ = std::move(*native);
+        earlier_ = items_to_send(memory_.earlier);
+    }
+    // Whoever answered, the response is ours: by its id, and by where it is stored.
+    std::optional<Marked> mark(std::string_view json, bool is_event) {
+        std::string id = response_id(request_);
+        auto marked =
+            mark_response(json, is_event, {.id = id, .is_stored = stores_, .previous = memory_.previous});
+        if (marked && stores_) response_ = marked->object;
+        return marked;
+    }
 
     // A client names the model; what it is called at the provider is not its business.
     void model(std::string_view) override {}
@@ -226,6 +300,10 @@ class Edge final : public ClientEdge, private ChunkSink {
     records::StoredResponses* const store_;
     AccountId account_;
     Memory memory_;
+    const bool may_be_native_;
+    bool passes_ = false, is_read_ = false;
+    Native native_;
+    std::string earlier_;  // items before the input, for providers of the same API
     bool stores_ = false;
     std::string input_, response_;  // to be stored
     bool is_closed_ = false;
@@ -253,9 +331,9 @@ class Edge final : public ClientEdge, private ChunkSink {
 
 }  // namespace
 
-std::unique_ptr<ClientEdge> make_edge(RequestId request, const Clock& clock,
-                                      records::StoredResponses* store) {
-    return std::make_unique<Edge>(request, clock, store);
+std::unique_ptr<ClientEdge> make_edge(RequestId request, const Clock& clock, records::StoredResponses* store,
+                                      bool may_be_native) {
+    return std::make_unique<Edge>(request, clock, store, may_be_native);
 }
 
 }  // namespace nebula::gateway::responses

@@ -48,42 +48,14 @@ bool read_count(ondemand::value& value, Count& out) {
     return true;
 }
 
-// Calls `take` for each member of the object; false when the JSON is broken or `take` says so. Anything but
-// an object is passed over.
-template <class Take>
-bool each_member(ondemand::value& value, Take take) {
-    if (!raw::is_of(value, ondemand::json_type::object)) return true;
-    ondemand::object object;
-    if (value.get_object().get(object)) return false;
-    for (auto field : object) {
-        ondemand::field member;
-        if (std::move(field).get(member)) return false;
-        ondemand::value inner = member.value();
-        if (!take(member.key(), inner)) return false;
-    }
-    return true;
-}
-
-bool take_raw(ondemand::value& value, std::string_view& raw) {
-    return !raw::is_string(value) || raw::string(value, raw);
-}
-
-bool take_text(ondemand::value& value, std::string& out) {
-    if (!raw::is_string(value)) return true;
-    std::string_view text;
-    if (value.get_string().get(text)) return false;
-    out = text;
-    return true;
-}
-
 bool read_usage(ondemand::value& value, Usage& usage) {
-    return each_member(value, [&usage](auto key, ondemand::value& inner) {
+    return raw::each_member(value, [&usage](auto key, ondemand::value& inner) {
         if (key == "input_tokens") return read_count(inner, usage.input);
         if (key == "cache_read_input_tokens") return read_count(inner, usage.cached);
         if (key == "cache_creation_input_tokens") return read_count(inner, usage.written);
         if (key == "output_tokens") return read_count(inner, usage.output);
         if (key == "output_tokens_details")
-            return each_member(inner, [&usage](auto name, ondemand::value& count) {
+            return raw::each_member(inner, [&usage](auto name, ondemand::value& count) {
                 return name != "thinking_tokens" || read_count(count, usage.thinking);
             });
         return true;
@@ -91,22 +63,22 @@ bool read_usage(ondemand::value& value, Usage& usage) {
 }
 
 bool read_message(ondemand::value& value, Event& event, Usage& usage) {
-    return each_member(value, [&](auto key, ondemand::value& inner) {
-        if (key == "id") return take_raw(inner, event.raw_id);
-        if (key == "model") return take_raw(inner, event.raw_model);
+    return raw::each_member(value, [&](auto key, ondemand::value& inner) {
+        if (key == "id") return raw::take(inner, event.raw_id);
+        if (key == "model") return raw::take(inner, event.raw_model);
         if (key == "usage") return read_usage(inner, usage);
         return true;
     });
 }
 
 bool read_block(ondemand::value& value, Event& event) {
-    return each_member(value, [&event](auto key, ondemand::value& inner) {
-        if (key == "type") return take_text(inner, event.block_type);
-        if (key == "id") return take_raw(inner, event.raw_block_id);
-        if (key == "name") return take_raw(inner, event.raw_name);
-        if (key == "data") return take_raw(inner, event.raw_data);
-        if (key == "text") return take_raw(inner, event.raw_text);
-        if (key == "thinking") return take_raw(inner, event.raw_thinking);
+    return raw::each_member(value, [&event](auto key, ondemand::value& inner) {
+        if (key == "type") return raw::take_text(inner, event.block_type);
+        if (key == "id") return raw::take(inner, event.raw_block_id);
+        if (key == "name") return raw::take(inner, event.raw_name);
+        if (key == "data") return raw::take(inner, event.raw_data);
+        if (key == "text") return raw::take(inner, event.raw_text);
+        if (key == "thinking") return raw::take(inner, event.raw_thinking);
         if (key == "input" && raw::is_of(inner, ondemand::json_type::object))
             return raw::structure(inner, event.raw_input);
         return true;
@@ -114,12 +86,12 @@ bool read_block(ondemand::value& value, Event& event) {
 }
 
 bool read_delta(ondemand::value& value, Event& event) {
-    return each_member(value, [&event](auto key, ondemand::value& inner) {
-        if (key == "text") return take_raw(inner, event.raw_text);
-        if (key == "partial_json") return take_raw(inner, event.raw_arguments);
-        if (key == "thinking") return take_raw(inner, event.raw_thinking);
-        if (key == "signature") return take_raw(inner, event.raw_signature);
-        if (key == "stop_reason") return take_text(inner, event.stop_reason);
+    return raw::each_member(value, [&event](auto key, ondemand::value& inner) {
+        if (key == "text") return raw::take(inner, event.raw_text);
+        if (key == "partial_json") return raw::take(inner, event.raw_arguments);
+        if (key == "thinking") return raw::take(inner, event.raw_thinking);
+        if (key == "signature") return raw::take(inner, event.raw_signature);
+        if (key == "stop_reason") return raw::take_text(inner, event.stop_reason);
         return true;
     });
 }
@@ -166,7 +138,7 @@ struct EventReader::Impl {
             ondemand::value value = member.value();
             bool is_fine = true;
             if (key == "type")
-                is_fine = raw::is_string(value) && take_text(value, event.type);
+                is_fine = raw::is_string(value) && raw::take_text(value, event.type);
             else if (key == "index")
                 is_fine = !value.get_int64().get(event.index);
             else if (key == "delta")
@@ -178,8 +150,8 @@ struct EventReader::Impl {
             else if (key == "usage")
                 is_fine = read_usage(value, usage);
             else if (key == "error")
-                is_fine = each_member(value, [&event](auto name, ondemand::value& inner) {
-                    return name != "message" || take_text(inner, event.error_message);
+                is_fine = raw::each_member(value, [&event](auto name, ondemand::value& inner) {
+                    return name != "message" || raw::take_text(inner, event.error_message);
                 });
             if (!is_fine) return false;
         }

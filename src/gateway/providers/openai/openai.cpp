@@ -1,6 +1,7 @@
 #include "gateway/providers/openai/openai.hpp"
 
 #include "gateway/completion.hpp"
+#include "gateway/providers/openai/responses.hpp"
 
 namespace nebula::gateway::openai {
 namespace {
@@ -37,7 +38,25 @@ class Azure final : public OpenAi {
     }
 };
 
+// https://platform.openai.com/docs/api-reference/responses
+class Responses final : public OpenAi {
+   public:
+    Wire wire() const override { return Wire::responses; }
+    bool serves(Endpoint endpoint) const override { return endpoint == Endpoint::chat; }
+    std::string target(const catalog::Provider& provider, std::string_view, Endpoint, bool) const override {
+        return provider.path + "/responses";
+    }
+    std::unique_ptr<Translator> translate(Endpoint, std::string_view id, Time created) const override {
+        return make_responses_translator(id, created);
+    }
+};
+
 }  // namespace
+
+const Provider& responses_provider() {
+    static const Responses one;
+    return one;
+}
 
 const Provider& provider() {
     static const OpenAi one;
