@@ -160,7 +160,7 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
     if (what == 1) {
         auto answer = edge->answer(text);
         if (answer) require_json(*answer);
-        fuzz_marks(edge, text);
+        fuzz_marks(*edge, text);
     } else if (which != 3 && which != 5) {  // embeddings do not stream
         fuzz_stream(*edge, which == 1 || which == 2, text);
     }
