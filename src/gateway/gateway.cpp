@@ -7,6 +7,7 @@
 #include "gateway/media/media_lists.hpp"
 #include "gateway/model_lists.hpp"
 #include "gateway/ollama/api.hpp"
+#include "gateway/openrouter/errors.hpp"
 #include "gateway/openrouter_lists.hpp"
 #include "gateway/platform/text_edge.hpp"
 #include "gateway/responses/responses.hpp"
@@ -274,17 +275,23 @@ struct Gateway::Impl {
             [this](http::Exchange& exchange) { return list_media(exchange); });
     }
 
+    Async<void> respond(http::Exchange& exchange) {
+        bool may_be_native = services.catalog.current()->has_responses;
+        return chat.handle_client(
+            exchange, responses::make_edge(exchange.id(), services.clock, services.responses, may_be_native));
+    }
+
     void register_responses(http::Router& router) {
         for (auto [base, dialect] : {Base{"/v1", openai_error}, Base{"/openai/v1", novita_llm_error}}) {
             stored.register_routes(router, base, dialect);
             add(router, http::Method::post, std::string(base) + "/responses", dialect,
-                [this](http::Exchange& exchange) {
-                    bool may_be_native = services.catalog.current()->has_responses;
-                    return chat.handle_client(
-                        exchange, responses::make_edge(exchange.id(), services.clock, services.responses,
-                                                       may_be_native));
-                });
+                [this](http::Exchange& exchange) { return respond(exchange); });
         }
+        add(router, http::Method::post, "/api/v1/responses", openrouter::responses_error,
+            [this](http::Exchange& exchange) {
+                exchange.add_header("x-generation-id", exchange.id().text());
+                return respond(exchange);
+            });
     }
 
     void register_anthropic(http::Router& router) {
@@ -295,6 +302,11 @@ struct Gateway::Impl {
             add(router, http::Method::post, std::string(base) + "/count_tokens", anthropic::error,
                 [this](http::Exchange& exchange) { return chat.count_tokens(exchange); });
         }
+        add(router, http::Method::post, "/api/v1/messages", openrouter::messages_error,
+            [this](http::Exchange& exchange) {
+                exchange.add_header("x-generation-id", exchange.id().text());
+                return chat.handle_client(exchange, anthropic::make_edge(exchange.id()));
+            });
         add(router, http::Method::get, "/anthropic/v1/models", anthropic::error,
             [this](http::Exchange& exchange) { return list_models(exchange, anthropic_models); });
         add(router, http::Method::get, "/anthropic/v1/models/{id*}", anthropic::error,

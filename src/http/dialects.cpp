@@ -92,8 +92,6 @@ Response credits_error(const Error& error, RequestId) {
     return response;
 }
 
-namespace {
-
 const char* openrouter_word(Code code) {
     switch (code) {
         case Code::invalid_request:
@@ -126,8 +124,6 @@ const char* openrouter_word(Code code) {
     }
     return "server";
 }
-
-}  // namespace
 
 Response openrouter_error(const Error& error, RequestId request) {
     Response response;

@@ -15,5 +15,7 @@ Response novita_error(const Error& error, RequestId request);
 Response credits_error(const Error& error, RequestId request);
 /// OpenRouter: {"error":{"code":<status>,"message","metadata"}}.
 Response openrouter_error(const Error& error, RequestId request);
+/// Its `error_type`.
+const char* openrouter_word(Code code);
 
 }  // namespace nebula::http

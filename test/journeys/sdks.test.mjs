@@ -41,9 +41,12 @@ const kits = {
   'openai, chat': () => createOpenAI({ baseURL: `${s.server.url}/v1`, apiKey: s.account.key }).chat(chat),
   'openai, responses': () => createOpenAI({ baseURL: `${s.server.url}/v1`, apiKey: s.account.key })(chat),
   anthropic: () => createAnthropic({ baseURL: `${s.server.url}/v1`, apiKey: s.account.key })(chat),
+  'openai, responses below /api/v1': () =>
+    createOpenAI({ baseURL: `${s.server.url}/api/v1`, apiKey: s.account.key })(chat),
+  'anthropic below /api/v1': () => createAnthropic({ baseURL: `${s.server.url}/api/v1`, apiKey: s.account.key })(chat),
   openrouter: () => createOpenRouter({ baseURL: `${s.server.url}/api/v1`, apiKey: s.account.key })(chat),
 };
-const thinks = new Set(['openai-compatible', 'anthropic', 'openrouter']);
+const thinks = new Set(['openai-compatible', 'anthropic', 'anthropic below /api/v1', 'openrouter']);
 
 for (const [name, make] of Object.entries(kits))
   describe(`ai over ${name}`, () => {
@@ -104,7 +107,7 @@ for (const [name, make] of Object.entries(kits))
 
     test('asks for an object of a schema', async () => {
       // For models that it does not know, the kit's Anthropic half asks for a tool call in place of a schema.
-      const by_tool = name === 'anthropic';
+      const by_tool = name.startsWith('anthropic');
       const text = '{"city":"Paris"}';
       const script = by_tool ? { kind: 'ok', calls: [{ id: 'call_1', name: 'json', arguments: text }] } : { kind: 'ok', text };
       const { result, records } = await s.exactly(script, () => generateText({ ...options, output: Output.object({ schema: city }) }));
@@ -234,3 +237,27 @@ describe('langchain', () => {
 });
 
 test('the books balance', () => s.server.verify_ledger());
+
+// OpenRouter's clients look for its word of what went wrong, and for the id to ask about.
+test('errors below /api/v1 of other APIs have their shape and OpenRouter’s word', async () => {
+  const post = (path, body, key = s.account.key) => s.server.call({ path, key, body });
+  const hello = { model: chat, messages: [{ role: 'user', content: 'hello' }], max_tokens: 5 };
+  const good = await post('/api/v1/messages', hello);
+  assert.equal(good.status, 200, good.text);
+  assert.equal(good.headers['x-generation-id'], good.headers['x-request-id']);
+  for (const [body, key, status, type, word] of [
+    [{ ...hello, model: 'none' }, s.account.key, 404, 'not_found_error', 'not_found'],
+    [{ ...hello, messages: 7 }, s.account.key, 400, 'invalid_request_error', 'invalid_request'],
+    [hello, 'sk-neb-wrong', 401, 'authentication_error', 'authentication'],
+  ]) {
+    const answer = await post('/api/v1/messages', body, key);
+    assert.equal(answer.status, status, answer.text);
+    const { type: kind, error } = answer.json();
+    assert.deepEqual([kind, error.type, error.error_type], ['error', type, word]);
+    const { messages, max_tokens: _, ...rest } = body;
+    const same = await post('/api/v1/responses', { ...rest, input: messages === 7 ? 7 : 'hello' }, key);
+    assert.equal(same.status, status, same.text);
+    assert.equal(same.json().error_type, word);
+    assert.equal(typeof same.json().error.message, 'string');
+  }
+});

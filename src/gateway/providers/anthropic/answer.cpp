@@ -2,9 +2,9 @@
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 
+#include "gateway/members.hpp"
 #include "gateway/providers/anthropic/messages.hpp"
 #include "gateway/providers/anthropic/words.hpp"
-#include "gateway/members.hpp"
 
 namespace nebula::gateway::anthropic {
 namespace {
