@@ -272,19 +272,21 @@ Async<Chat::Attempt> Chat::attempt_hedged(Call& call, const catalog::Route& rout
     call.race[0] = &race.first->token;
     Runner* winner = co_await run_race(call, race, other);
     is_other_tried = race.second.has_value();
-    for (Runner* one : {&*race.first, is_other_tried ? &*race.second : nullptr}) {
-        if (one == nullptr || one == winner) continue;
-        bool is_outrun = winner != nullptr && (one->is_running || one->has_won());
-        one->token.cancel();
-        while (one->is_running) co_await race.wait();
-        note_loser(call, *one, is_outrun);
-        one->response.reset();
-    }
     if (is_other_tried) {
         const char* word = winner == nullptr || !winner->has_won() ? "none"
                            : winner == &*race.first                ? "first"
                                                                    : "second";
         count_hedge(word);
+    }
+    for (std::size_t i = 0; i < call.race.size(); ++i) {
+        std::optional<Runner>& one = i == 0 ? race.first : race.second;
+        if (!one || &*one == winner) continue;
+        bool is_outrun = winner != nullptr && (one->is_running || one->has_won());
+        one->token.cancel();
+        while (one->is_running) co_await race.wait();
+        note_loser(call, *one, is_outrun);
+        call.race[i] = nullptr;
+        one.reset();  // others may have its slot while the winner streams
     }
     Attempt result = Attempt::try_next;
     if (winner != nullptr) {

@@ -55,6 +55,19 @@ for (const engine of engines) {
     });
     const send = (more = {}) =>
       s.server.chat({ key: s.account.key, model: 'hedged', content: 'hello', stream: true, ...more });
+    /** A stream on a connection of its own, asked for and not read. */
+    const raw_stream = async () => {
+      const client = new RawClient(s.server.url);
+      await client.connected;
+      await client.send(
+        request_bytes({
+          path: '/v1/chat/completions',
+          key: s.account.key,
+          body: { model: 'hedged', stream: true, messages: [{ role: 'user', content: 'hello' }] },
+        }),
+      );
+      return client;
+    };
     const ask = () => charge_of(s.server, s.account, () => send());
     const counted = (result) => s.server.metric('nebula_hedges_total', { result });
     const asked = async (act) => {
@@ -173,15 +186,7 @@ for (const engine of engines) {
       second.queue.push({ kind: 'ok', hold: 'never' });
       const arrived = second.gate('never').arrived + 1;
       const { charge } = await charge_of(s.server, s.account, async () => {
-        const client = new RawClient(s.server.url);
-        await client.connected;
-        await client.send(
-          request_bytes({
-            path: '/v1/chat/completions',
-            key: s.account.key,
-            body: { model: 'hedged', stream: true, messages: [{ role: 'user', content: 'hello' }] },
-          }),
-        );
+        const client = await raw_stream();
         await second.reached('never', arrived);
         client.socket.destroy();
         await within(1000, 'both are let go', Promise.all([first.last.closed, second.last.closed]));
@@ -195,17 +200,12 @@ for (const engine of engines) {
       first.queue.push({ kind: 'ok', hold: 'never' });
       second.queue.push({ kind: 'ok', frames: 40, hold: name, hold_after: 5 });
       const { charge } = await charge_of(s.server, s.account, async () => {
-        const client = new RawClient(s.server.url);
-        await client.connected;
-        await client.send(
-          request_bytes({
-            path: '/v1/chat/completions',
-            key: s.account.key,
-            body: { model: 'hedged', stream: true, messages: [{ role: 'user', content: 'hello' }] },
-          }),
-        );
+        const client = await raw_stream();
         await second.reached(name);
         await client.until((bytes) => bytes.toString().split('"content"').length > 5);
+        // The one that lost takes no room meanwhile.
+        assert.equal(await s.server.metric('nebula_upstream_in_flight', { provider: 'first' }), 0);
+        assert.equal(await s.server.metric('nebula_upstream_in_flight', { provider: 'second' }), 1);
         client.socket.destroy();
         await within(1000, 'the winner is let go', second.last.closed);
       });
