@@ -115,6 +115,9 @@ struct Call {
     routing::SlotWait* waiting = nullptr;      // for a provider's slot
     std::array<http::CancelToken*, 2> race{};  // of a stream that is asked of two routes at once
 
+    /// What a stream may say before its first content. Some repeat the request first, as the Responses API
+    /// does: twice, and perhaps with more escapes.
+    std::size_t unsent_bytes_max() const { return 1024 * 1024 + (is_native ? 4 * client_body.size() : 0); }
     /// Whatever is being asked of providers ends.
     void cancel_all() {
         cancel.cancel();

@@ -9,8 +9,7 @@
 namespace nebula::gateway {
 namespace {
 
-constexpr std::size_t early_bytes_max = 1024 * 1024;  // before the first content, as of any stream
-constexpr std::size_t padding = 64;                   // that parsers may read behind a piece
+constexpr std::size_t padding = 64;  // that parsers may read behind a piece
 
 // An answer of which some has been read already.
 class Replayed final : public http::ClientResponse {
@@ -47,7 +46,7 @@ class ContentFinder {
         : kind_(*call.kind),
           is_native_(call.is_native),
           bounds_(call.bounds),
-          framer_(kind_.streams_lines(), early_bytes_max) {}
+          framer_(kind_.streams_lines(), event_bytes_max) {}
 
     enum class Seen { nothing, content, nonsense };
     Seen push(std::string_view piece, Translator* translator) {
@@ -166,6 +165,7 @@ Async<void> Chat::open_stream(Call& call, Race& race, Runner& runner) {
     }
     runner.kind = call.kind;
     runner.is_native = call.is_native;
+    const std::size_t early_bytes_max = call.unsent_bytes_max();
     ContentFinder finder(call);
     std::unique_ptr<Translator> translator = std::move(call.translator);
     // Until it first waits, send() reads what prepare() left in the call; the other runner overwrites that.

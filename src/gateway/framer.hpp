@@ -8,6 +8,8 @@
 
 namespace nebula::gateway {
 
+inline constexpr std::size_t event_bytes_max = 8 * 1024 * 1024;
+
 /// Server-sent events or lines, whichever the provider streams.
 class Framer {
    public:

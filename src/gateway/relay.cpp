@@ -8,9 +8,7 @@
 namespace nebula::gateway {
 namespace {
 
-constexpr std::size_t event_bytes_max = 8 * 1024 * 1024;
 constexpr std::size_t media_event_bytes_max = 64 * 1024 * 1024;  // an image is one event
-constexpr std::size_t unsent_bytes_max = 1024 * 1024;            // events before the first content
 
 Error broken(const char* message, const char* detail) {
     return {.code = Code::upstream_failed, .message = message, .detail = detail};
@@ -73,16 +71,12 @@ class Relay {
             std::string_view data = call_.kind->streams_lines() ? event : http::sse_data(event, scratch_);
             auto end = call_.translator ? read_foreign(event, data) : read_openai(event, data);
             if (end) return end;
-            if (!started_ && unsent_.size() > unsent_bytes_max + repeated_bytes_max())
+            if (!started_ && unsent_.size() > call_.unsent_bytes_max())
                 return failure(
                     broken("the provider's stream has no content", "too much before the first content"));
         }
         return std::nullopt;
     }
-
-    // What a provider repeats of the request before it says anything, as the Responses API does: twice, and
-    // perhaps with more escapes.
-    std::size_t repeated_bytes_max() const { return call_.is_native ? 4 * call_.client_body.size() : 0; }
 
     // An event of another API: each chunk that it becomes is metered; what the client gets is the event
     // itself when it speaks that API, else the chunks.

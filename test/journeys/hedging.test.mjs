@@ -19,6 +19,12 @@ const models = [
   model('hedged', { strategy: 'ordered', hedge_ms: 60, hedge_percent_max: 100, routes }),
   model('patient', { strategy: 'ordered', hedge_ms: 600000, routes }),
   model('seldom', { strategy: 'ordered', hedge_ms: 60, hedge_percent_max: 1, routes: routes.map((r) => ({ ...r, model: 's' })) }),
+  model('native', {
+    strategy: 'ordered',
+    hedge_ms: 60,
+    hedge_percent_max: 100,
+    routes: ['n1', 'n2'].map((name) => ({ provider: name, model: 'n' })),
+  }),
   model('mixed', {
     strategy: 'ordered',
     hedge_ms: 60,
@@ -40,6 +46,8 @@ for (const engine of engines) {
         providers: [
           provider('first', first.base_url, patient),
           provider('second', second.base_url, patient),
+          provider('n1', first.base_url, { ...patient, responses: true }),
+          provider('n2', second.base_url, { ...patient, responses: true }),
           provider('messages', first.base_url.replace(/\/v1$/, ''), { ...patient, kind: 'anthropic' }),
         ],
         models,
@@ -222,6 +230,23 @@ for (const engine of engines) {
       assert.deepEqual(calls, [1, 1]);
       assert_broken_stream(answer.result);
       assert.ok(answer.charge > 0n && answer.charge < price_of(100, 20, dear), `${answer.charge}`);
+    });
+
+    test('providers that repeat a long request before their first word may race, too', async () => {
+      first.queue.push({ kind: 'ok', hold: 'never' });
+      second.queue.push({ kind: 'ok', frames: 4 });
+      const instructions = 'x'.repeat(900_000);
+      const { charge, result } = await charge_of(s.server, s.account, () =>
+        s.server.call({
+          path: '/v1/responses',
+          key: s.account.key,
+          body: { model: 'native', stream: true, store: false, input: 'hello', instructions },
+        }),
+      );
+      assert.equal(result.status, 200, result.text);
+      assert.match(result.text, /event: response.completed/);
+      assert.ok(result.text.split(instructions).length > 2, 'it was repeated');
+      assert.equal(charge, price_of(7, 4));
     });
 
     test('not more than the share of streams is asked twice', async () => {
