@@ -145,7 +145,7 @@ struct OutputGuard::Impl {
                 text += chain->run({}, true);  // what rails behind it held back
             }
             hear(choice, member, text);
-            *value = std::move(text);
+            *value = text;
         }
         return true;
     }
@@ -206,7 +206,7 @@ struct OutputGuard::Impl {
             std::string arguments = judge_arguments(tool.arguments, is_stopped);
             choice.is_over = choice.is_over || is_stopped;
             if (is_stopped) return;
-            calls.push_back({{"index", tool.index}, {"function", {{"arguments", std::move(arguments)}}}});
+            calls.push_back({{"index", tool.index}, {"function", {{"arguments", arguments}}}});
         }
         json::value* there = holder.if_contains("tool_calls");
         if (there != nullptr && there->is_array())

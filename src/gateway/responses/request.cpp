@@ -391,9 +391,9 @@ class Translation {
 
     std::string echo() const {
         json::object out;
-        auto repeat = [&](const char* name, json::value otherwise) {
+        auto repeat = [&](const char* name, const json::value& otherwise) {
             const json::value* value = given(from_, name);
-            out[name] = value != nullptr ? *value : std::move(otherwise);
+            out[name] = value != nullptr ? *value : otherwise;
         };
         out["background"] = false;
         repeat("instructions", nullptr);
