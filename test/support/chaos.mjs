@@ -6,7 +6,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { parse_script } from './fake_provider.mjs';
-import { model } from './nebula.mjs';
+import { model, provider } from './nebula.mjs';
 import { RawClient, request_bytes } from './raw_http.mjs';
 import { price_of, stage } from './stage.mjs';
 import { eventually, nanos, random, seed_of_run } from './wait.mjs';
@@ -39,6 +39,8 @@ const faults = [
   'ok huge=20000 frames=20',
   'ok packets=bytes frames=3',
   'ok usage=absent',
+  'ok delay_ms=90 frames=3',
+  'ok delay_ms=200 frames=2',
   'cut_mid_body',
   'cut_mid_body how=rst',
   'cut_before_head',
@@ -107,29 +109,35 @@ async function bad_client(s, dice, models) {
 
 export async function bad_clients(engine, { workers, calls, seed = seed_of_run }) {
   const policies = ['bill_delivered', 'drain', 'cancel'];
-  const models = [model('demo/chat:1'), ...policies.map((p) => model(p, { disconnect: p }))];
+  // Its streams are asked of two routes; who wins is up to chance.
+  const routes = ['fake', 'fake2'].map((name) => ({ provider: name, model: 'hedged' }));
+  const hedged = model('hedged', { strategy: 'ordered', hedge_ms: 60, hedge_percent_max: 100, routes });
+  const bad = [...policies, 'hedged'];
+  const models = [model('demo/chat:1'), ...policies.map((p) => model(p, { disconnect: p })), hedged];
   const s = await stage({
     engine,
     models,
     credit: million,
-    provider: timeouts,
+    providers: (fake) => ['fake', 'fake2'].map((name) => provider(name, fake.base_url, timeouts)),
     http: { head_timeout_ms: 2000, body_timeout_ms: 2000, idle_timeout_ms: 3000 },
   });
   try {
     // Not named in the request: a damaged one would name what there is not.
     const fault_dice = random(seed - 1);
     s.fake.rules.push(({ body }) =>
-      policies.includes(body?.model) ? parse_script(faults[fault_dice.between(0, faults.length - 1)]) : { kind: 'ok' },
+      bad.includes(body?.model) ? parse_script(faults[fault_dice.between(0, faults.length - 1)]) : { kind: 'ok' },
     );
     for (let i = 0; i < 10; i += 1) await s.server.chat({ key: s.account.key });
     const files = open_files(s.server.pid);
     await Promise.all(
       Array.from({ length: workers }, async (_, i) => {
         const dice = random(seed + i);
-        for (let n = 0; n < calls / workers; n += 1) await bad_client(s, dice, policies);
+        for (let n = 0; n < calls / workers; n += 1) await bad_client(s, dice, bad);
       }),
     );
     await assert_books(s);
+    assert.ok((await s.server.metric('nebula_hedges_total')) > 0, 'some were asked twice');
+    assert.equal(await s.server.metric('nebula_upstream_in_flight'), 0);
     await eventually(
       'connections of clients that left are closed',
       () => open_files(s.server.pid) <= files + 2 * workers,
