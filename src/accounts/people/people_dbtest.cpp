@@ -58,12 +58,16 @@ class PeopleDb : public store::EngineTest {
         start();
     }
     void TearDown() override {
+        notices.reset();
         people.reset();
         log::set_sink_for_test(nullptr);
     }
     void start() {
+        // A subscription lasts as long as the notices do, which is longer than what they tell.
+        notices.reset();
         people.reset();
-        people = std::make_unique<People>(settings, oidc, db(), notices, *accounts, mailer, client, clock,
+        notices = std::make_unique<store::Notices>(db(), store_settings, metrics());
+        people = std::make_unique<People>(settings, oidc, db(), *notices, *accounts, mailer, client, clock,
                                           metrics());
         people->set_on_activated([this](UserId, AccountId account) { return activated(account); });
     }
@@ -122,7 +126,7 @@ class PeopleDb : public store::EngineTest {
     PeopleSettings settings;
     OidcSettings oidc;
     store::StoreSettings store_settings;
-    store::Notices notices{db(), store_settings, metrics()};
+    std::unique_ptr<store::Notices> notices;
     IoThreads threads{clock, 1};
     http::ClientSettings client_settings;
     http::Client client{client_settings, threads, clock, metrics()};
@@ -200,7 +204,7 @@ TEST_P(PeopleDb, InvitationsOpenAClosedDoorForOneAddressOnce) {
     SignIn boss_in = ok(sign_in("boss@example.com", "operator pass"));
     Caller caller = caller_of(boss_in);
     EXPECT_TRUE(caller.is_operator);
-    People::Impl impl(settings, oidc, db(), notices, mailer, client, clock, metrics());
+    People::Impl impl(settings, oidc, db(), *notices, mailer, client, clock, metrics());
     ok(impl.invite(caller, "ada@example.com"));
     std::string invitation = mailed_token();
     auto use = [&](const char* email) {
@@ -418,7 +422,7 @@ TEST_P(PeopleDb, AJwtEndsWithItsTimeAndItsSession) {
 TEST_P(PeopleDb, ASecondFactorTakesEachCodeOnce) {
     customer("ada@example.com");
     Caller caller = caller_of(ok(sign_in("ada@example.com")));
-    People::Impl impl(settings, oidc, db(), notices, mailer, client, clock, metrics());
+    People::Impl impl(settings, oidc, db(), *notices, mailer, client, clock, metrics());
     Secret secret = ok(impl.begin_totp(caller)).secret;
     auto code = [&](std::int64_t steps) { return *totp_code(secret, totp_step(clock.now()) + steps); };
     EXPECT_EQ(error(impl.confirm_totp(caller, code(5))).param, "code");
@@ -449,7 +453,7 @@ TEST_P(PeopleDb, ASecondFactorTakesEachCodeOnce) {
 TEST_P(PeopleDb, AProviderLinksVerifiedAddressesOnly) {
     oidc.issuer = "https://id.test";
     oidc.allowed_domains = {"Example.com"};
-    People::Impl impl(settings, oidc, db(), notices, mailer, client, clock, metrics());
+    People::Impl impl(settings, oidc, db(), *notices, mailer, client, clock, metrics());
     EXPECT_EQ(error(impl.person_of({"s1", "ada@example.com", "Ada", false})).code, Code::forbidden);
     EXPECT_EQ(error(impl.person_of({"s1", "ada@evil.test", "Ada", true})).code, Code::forbidden);
     UserId ada = ok(impl.person_of({"s1", "ada@example.com", "Ada", true}));
@@ -480,7 +484,7 @@ TEST_P(PeopleDb, ALockedUserIsOutAtOnce) {
     caller_of(ada);
     ok(accounts->create_user("boss@example.com", Secret(good_password), Role::operator_));
     Caller boss = caller_of(ok(sign_in("boss@example.com")));
-    People::Impl impl(settings, oidc, db(), notices, mailer, client, clock, metrics());
+    People::Impl impl(settings, oidc, db(), *notices, mailer, client, clock, metrics());
     EXPECT_EQ(error(impl.change_user(boss, boss.user, {.is_active = false, .role = {}})).code,
               Code::conflict);
     Key wanted;
