@@ -2,6 +2,7 @@
 // Rows of a large table in order, a page at a time: neither engine ever holds more, and each row is read
 // once.
 
+#include <cstdint>
 #include <functional>
 #include <utility>
 #include <vector>
