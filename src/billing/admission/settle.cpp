@@ -100,10 +100,9 @@ Async<Result<Settled>> Billing::settle(Hold hold, UsageRecord record) {
         auto entry = std::make_unique<Entry>(std::move(record));
         charge(*entry);
         Settled settled = entry->settled;
-        if (impl.committer.enqueue(entry.get())) {
-            static_cast<void>(entry.release());  // the committer's now
-            co_return settled;
-        }
+        Entry* given = entry.release();
+        if (impl.committer.enqueue(given)) co_return settled;  // it is the committer's now
+        entry.reset(given);
         give_back(*entry);
         co_return stopped();
     }
