@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "async/async.hpp"
+#include "async/task_group.hpp"
 #include "gateway/completion.hpp"
 #include "gateway/tokens/counting.hpp"
 
@@ -120,6 +121,34 @@ TEST(Counting, CountsSmallTextsHereLargeOnesElsewhereAndHugeOnesNot) {
     };
     EXPECT_EQ(told("exact"), 3u);
     EXPECT_EQ(told("skipped"), 2u);
+}
+
+Async<void> count_one(Counting& counting, Counting::Tokens vocabulary, std::string_view request) {
+    (void)co_await counting.prompt(std::move(vocabulary), Endpoint::completions, request);
+}
+
+// Whoever sends large prompts faster than one thread counts them gets estimates, and holds up nobody.
+TEST(Counting, EstimatesWhatTheQueueHasNoRoomFor) {
+    constexpr std::size_t asked = 8 * Counting::queue_max;
+    metrics::Registry registry;
+    Counting counting(registry);
+    std::string request = R"({"prompt":")";
+    for (int i = 0; i < 32 * 1024; ++i) request += "ab";  // merging takes far longer than asking
+    request += R"("})";
+    SystemClock clock;
+    IoThreads threads(clock, 1);
+    {
+        TaskGroup group("counts");
+        auto vocabulary = small();
+        for (std::size_t i = 0; i < asked; ++i)
+            group.spawn(threads[0], count_one(counting, vocabulary, request));
+    }
+    auto told = [&](const char* result) {
+        return registry.counter("nebula_token_counts_total", "", {{"result", result}}).value();
+    };
+    EXPECT_GE(told("exact"), Counting::queue_max) << "those that had room";
+    EXPECT_GT(told("skipped"), 0u) << "the queue is bounded";
+    EXPECT_EQ(told("exact") + told("skipped"), asked);
 }
 
 TEST(PromptTokens, CountsTextsAndWhatTemplatesWriteAroundThem) {
