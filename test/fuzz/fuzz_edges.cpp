@@ -13,30 +13,13 @@
 #include "gateway/ollama/ollama.hpp"
 #include "gateway/responses/responses.hpp"
 #include "gateway/token_count.hpp"
+#include "json_check.hpp"
 
 namespace {
 
 using namespace nebula;
 using namespace nebula::gateway;
-
-[[noreturn]] void stop(const char* what, std::string_view text) {
-    std::fprintf(stderr, "%s\n%.*s\n", what, static_cast<int>(text.size()), text.data());
-    std::abort();
-}
-
-// Halves of surrogate pairs are let through, as JSON's grammar does; this parser does not take them.
-bool is_json(std::string text) {
-    for (std::size_t at = text.find("\\u"); at != std::string::npos; at = text.find("\\u", at + 2))
-        if (at + 6 <= text.size() && (text[at + 2] | 0x20) == 'd') text.replace(at + 2, 4, "0020");
-    boost::system::error_code failed;
-    boost::json::parse_options options;
-    options.max_depth = 4096;
-    (void)boost::json::parse(text, failed, {}, options);
-    return !failed;
-}
-void require_json(std::string text) {
-    if (!is_json(text)) stop("not JSON", text);
-}
+using fuzz::is_json, fuzz::require_json, fuzz::stop;
 
 void require_stream(std::string_view out, bool is_lines) {
     while (!out.empty()) {

@@ -12,27 +12,13 @@
 #include "gateway/completion.hpp"
 #include "gateway/provider.hpp"
 #include "gateway/providers/openai/openai.hpp"
+#include "json_check.hpp"
 
 namespace {
 
 using namespace nebula;
 using namespace nebula::gateway;
-
-[[noreturn]] void stop(const char* what, std::string_view text) {
-    std::fprintf(stderr, "%s\n%.*s\n", what, static_cast<int>(text.size()), text.data());
-    std::abort();
-}
-
-// Halves of surrogate pairs are let through, as JSON's grammar does; this parser does not take them.
-void require_json(std::string text) {
-    for (std::size_t at = text.find("\\u"); at != std::string::npos; at = text.find("\\u", at + 2))
-        if (at + 6 <= text.size() && (text[at + 2] | 0x20) == 'd') text.replace(at + 2, 4, "0020");
-    boost::system::error_code failed;
-    boost::json::parse_options options;
-    options.max_depth = 4096;
-    (void)boost::json::parse(text, failed, {}, options);
-    if (failed) stop("not JSON", text);
-}
+using fuzz::require_json, fuzz::stop;
 
 const Provider& provider_at(unsigned index) {
     if (index == 3) return openai::responses_provider();
